@@ -1,0 +1,59 @@
+// The Arrow C Data Interface: two structs of a frozen ABI, so the core need not link libarrow.
+// https://arrow.apache.org/docs/format/CDataInterface.html
+#pragma once
+
+#include <cstdint>
+
+#include "omnistream/batch.hpp"
+#include "omnistream/status.hpp"
+
+#ifndef ARROW_C_DATA_INTERFACE
+#define ARROW_C_DATA_INTERFACE
+extern "C" {
+struct ArrowSchema {
+    const char* format;
+    const char* name;
+    const char* metadata;
+    std::int64_t flags;
+    std::int64_t n_children;
+    struct ArrowSchema** children;
+    struct ArrowSchema* dictionary;
+    void (*release)(struct ArrowSchema*);
+    void* private_data;
+};
+struct ArrowArray {
+    std::int64_t length;
+    std::int64_t null_count;
+    std::int64_t offset;
+    std::int64_t n_buffers;
+    std::int64_t n_children;
+    const void** buffers;
+    struct ArrowArray** children;
+    struct ArrowArray* dictionary;
+    void (*release)(struct ArrowArray*);
+    void* private_data;
+};
+}
+#endif
+
+namespace omnistream {
+
+inline constexpr std::int64_t kArrowNullable = 2;  // ARROW_FLAG_NULLABLE
+
+// A batch as an Arrow struct array. Lanes that Arrow stores otherwise (bool, decimal) are converted; all
+// other buffers are shared. The caller owns what is written to schema and array.
+void export_schema(const std::vector<Column>& columns, ArrowSchema* schema);
+void export_batch(const Batch& batch, ArrowArray* array);
+// The rows that survived clean, copied out in order.
+[[nodiscard]] Batch take(const Batch& batch, const std::vector<std::int32_t>& rows);
+
+// A struct array whose children are named and typed as `fields` (order free, more children allowed: they are
+// ignored) becomes a batch. Takes ownership of *array on success and on failure.
+// Accepted layouts: exactly the Arrow types that schema.hpp lists; omnistream/batch.py casts others first.
+Status import_batch(const ArrowSchema& schema, ArrowArray* array, const std::vector<Field>& fields, Batch* batch);
+
+// A binary, large_binary, utf8 or large_utf8 array, one message per value; nulls are no messages but keep
+// their position. Takes ownership of *array.
+Status import_messages(const ArrowSchema& schema, ArrowArray* array, Origin* origin);
+
+}  // namespace omnistream

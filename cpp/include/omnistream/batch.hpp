@@ -1,0 +1,86 @@
+// The one currency between stages: columns of lanes, and for each row the message it came from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "omnistream/buffer.hpp"
+#include "omnistream/schema.hpp"
+
+namespace omnistream {
+
+class Dictionary;
+
+struct Column {
+    std::string name;
+    Type type = Type::int64;
+    std::int64_t length = 0;
+    std::int64_t null_count = 0;
+    Buffer validity;  // Arrow bitmap, absent when null_count is 0
+    Buffer values;    // lanes as Type says; for string and binary the bytes
+    Buffer offsets;   // string and binary: length + 1 int32
+    std::shared_ptr<const Dictionary> dictionary;
+
+    [[nodiscard]] bool valid(std::int64_t row) const {
+        return !validity || ((validity.data[row >> 3] >> (row & 7)) & 1) != 0;
+    }
+    template <class T>
+    [[nodiscard]] const T* lanes() const {
+        return values.as<T>();
+    }
+    [[nodiscard]] std::string_view text(std::int64_t row) const {
+        const auto* at = offsets.as<std::int32_t>();
+        return {values.as<char>() + at[row], static_cast<std::size_t>(at[row + 1] - at[row])};
+    }
+};
+
+// One message inside the bytes of its block. `ordinal` counts from the block's first position: a line number
+// or an offset is first_position + ordinal (blank lines are no messages, yet they are counted as positions).
+struct Message {
+    const char* data = nullptr;
+    std::uint32_t size = 0;
+    std::int32_t ordinal = 0;
+};
+
+// Where the messages of a block come from, so that a reject at any later stage can name it and show its bytes.
+struct Origin {
+    std::string source;  // a path, a topic, or "push"
+    std::int32_t partition = 0;
+    std::int64_t first_position = 0;     // the line number or offset of ordinal 0
+    std::shared_ptr<const void> owner;   // keeps the bytes alive
+    std::vector<Message> messages;       // in order of position; empty when rows were pushed as Arrow columns
+};
+
+struct Batch {
+    std::int64_t rows = 0;
+    std::vector<Column> columns;
+    std::shared_ptr<const Origin> origin;  // never null
+    std::vector<std::int32_t> row_message;  // per row: index into origin->messages, or for pushed rows the row itself
+
+    [[nodiscard]] const Column* find(std::string_view name) const {
+        for (const Column& column : columns)
+            if (column.name == name) return &column;
+        return nullptr;
+    }
+};
+
+// A batch after clean: which rows live on, and the watermark that each of them met on arrival.
+struct CleanBatch {
+    std::shared_ptr<const Batch> batch;
+    std::vector<std::int32_t> rows;         // ascending row numbers of the survivors
+    std::vector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it
+};
+
+// A message or row that is not used.
+struct Reject {
+    std::int32_t message = 0;     // index into origin->messages, or the row for pushed rows
+    std::int32_t line = -1;       // line inside the message, -1 when the whole message is meant
+    std::int32_t byte_offset = -1;  // of the fault inside the message, -1 when there is none
+    std::int32_t reason = 0;      // index into the reasons of the stage that rejects
+    std::string field;            // column or path at fault, may be empty
+};
+
+}  // namespace omnistream

@@ -1,0 +1,57 @@
+// What a message holds: the fields that become columns, where they stand in the JSON, and how strict each is.
+// omnistream/schema.py is the face of this; it validates, so the core may trust what it gets.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace omnistream {
+
+enum class Type : std::uint8_t {
+    boolean,       // lane: uint8 0/1            Arrow: bool
+    int32,         // lane: int32                Arrow: int32
+    int64,         // lane: int64                Arrow: int64
+    decimal,       // lane: int64, scale 4       Arrow: decimal128(19, 4)
+    float64,       // lane: double               Arrow: double
+    timestamp_ms,  // lane: int64 ms since epoch Arrow: timestamp[ms, UTC]
+    string,        // int32 offsets + bytes      Arrow: utf8
+    dictionary,    // lane: int32 code           Arrow: dictionary<int32, utf8>
+    binary,        // int32 offsets + bytes      Arrow: binary (state and rejects, never decoded)
+};
+
+inline constexpr int kDecimalScale = 4;
+inline constexpr std::int64_t kDecimalOne = 10'000;
+
+// Accepted forms of a timestamp; a field names one or more.
+enum TimestampForm : std::uint8_t {
+    kIso8601 = 1,     // offset required: Z or +-hh[[:]mm]
+    kIso8601Utc = 2,  // a missing offset means UTC
+    kEpochSeconds = 4,
+    kEpochMillis = 8,
+};
+
+struct Field {
+    std::string name;
+    std::vector<std::string> path;  // keys from the message, or from the exploded element when in_line
+    Type type = Type::string;
+    bool in_line = false;   // below the explode path: one value per line
+    bool required = false;  // missing or null rejects the message
+    bool coerce = false;    // a number in a string, a number as a string; "" is null
+    std::uint8_t timestamp_forms = kIso8601;
+    bool has_default = false;  // for missing and null
+    std::int64_t default_integer = 0;  // in the lane's unit: bool, int32, int64, decimal, timestamp
+    double default_float = 0;
+    std::string default_string;
+};
+
+struct Schema {
+    std::vector<Field> fields;
+    std::vector<std::string> explode;  // keys to the array of lines; an empty list: one row per message
+    std::string explode_name;          // as written, for reasons: "lines[]"
+    std::int64_t max_message_bytes = 1 << 20;
+    std::int32_t max_depth = 64;
+    bool strict_utf8 = false;  // validate skipped strings, too
+};
+
+}  // namespace omnistream

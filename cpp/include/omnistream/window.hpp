@@ -1,0 +1,87 @@
+// window: event-time windows of exact aggregates, keyed by any columns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "omnistream/batch.hpp"
+#include "omnistream/dictionary.hpp"
+#include "omnistream/status.hpp"
+
+namespace omnistream {
+
+enum class Operation : std::uint8_t { count, sum, min, max, mean, std_dev, variance, distinct };
+
+// A condition turns each row into a weight: rows whose `column` (a dictionary column) holds one of `plus` weigh
+// +1, of `minus` -1, others 0 and are left out. So net units are one sum: + paid, - returned, - cancelled.
+struct Condition {
+    std::string column;  // empty: every row weighs +1
+    std::vector<std::string> plus;
+    std::vector<std::string> minus;
+};
+
+struct Measure {
+    std::string name;
+    Operation operation = Operation::count;
+    std::string column;  // count: empty counts rows, else non-null values
+    Condition condition;
+};
+
+struct WindowSpec {
+    std::string name;
+    std::int64_t size_ms = 0;
+    std::int64_t offset_ms = 0;  // windows start at offset + k * size
+    std::int64_t allowed_lateness_ms = 0;
+    std::string time_column;
+    std::vector<std::string> keys;  // dictionary, int32, int64, bool, timestamp or string columns
+    std::vector<Measure> measures;
+};
+
+struct WindowCounts {
+    std::int64_t aggregated = 0;
+    std::int64_t late = 0;
+};
+
+// A tumbling window is final when the watermark reaches its end plus the allowed lateness. A row is late when its
+// window was final at the watermark that the row met on arrival, so lateness does not depend on how rows are
+// batched. Null keys group together. String key columns are encoded by dictionaries of the window's own.
+class Window {
+public:
+    // `key_types` and `measure_types` come from the schema of the batches that push() will see.
+    Window(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types);
+    ~Window();
+    Window(const Window&) = delete;
+    Window& operator=(const Window&) = delete;
+
+    // Rows that are late are appended to late_rows (row numbers of the batch).
+    Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
+    // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by value
+    // (nulls first, strings by bytes). Columns: window_start, window_end, keys (strings as utf8), measures.
+    Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+
+    [[nodiscard]] const WindowSpec& spec() const;
+    [[nodiscard]] const WindowCounts& counts() const;
+    [[nodiscard]] std::int64_t open_windows() const;
+    [[nodiscard]] std::int64_t groups() const;
+    [[nodiscard]] std::int64_t memory_bytes() const;
+    // The columns of a closed window, with no rows: its schema.
+    [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
+
+    // State as batches: "groups" (window_start_ms, keys by value, accumulators), "distinct", "counts".
+    // Keys are written by value, so that a snapshot needs no dictionary to be read.
+    [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
+    Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
+
+private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+// A line's amount: quantity x unit_price x (1 - discount), rounded half-even to scale 4. Null where an operand
+// is null (a null discount is none); an amount that int64 cannot hold is null and its row is listed.
+[[nodiscard]] Column line_amount(const Column& quantity, const Column& unit_price, const Column* discount,
+                                 std::string name, std::vector<std::int32_t>* overflowed);
+
+}  // namespace omnistream
