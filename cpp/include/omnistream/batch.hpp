@@ -59,6 +59,7 @@ struct Batch {
     std::vector<Column> columns;
     std::shared_ptr<const Origin> origin;  // never null
     std::vector<std::int32_t> row_message;  // per row: index into origin->messages, or for pushed rows the row itself
+    bool exploded = false;
 
     [[nodiscard]] const Column* find(std::string_view name) const {
         for (const Column& column : columns)
