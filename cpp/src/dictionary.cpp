@@ -34,24 +34,36 @@ Dictionary::Dictionary() {
     offsets_.push_back(0);
 }
 
-Dictionary::Key Dictionary::key(const char* data, std::uint32_t size) {
+inline Dictionary::Key Dictionary::key(const char* data, std::uint32_t size) {
     const Words words = size <= kShortText ? load_short(data, size)
                                            : Words{hash_long(data, size), load_word(data + size - 8)};
     return {words.low, words.high, hash_words(words, size), size};
 }
 
-// The slot of the string, or the free slot where it would stand.
-std::size_t Dictionary::probe(const Key& key, const char* data) const {
-    const Slot* const slots = slots_.data();
+inline bool Dictionary::agrees(const Slot& slot, const Key& key) {
+    return ((slot.low ^ key.low) | (slot.high ^ key.high) | (slot.size ^ key.size)) == 0;
+}
+
+// Nearly every string is short and known, and stands in the first slot that is looked at. A free slot looks
+// like the empty string.
+inline std::int32_t Dictionary::lookup(const Key& key, const char* data) const {
+    const Slot& first = slots_[key.hash & mask_];
+    if (agrees(first, key) && key.size <= kShortText && first.code != kFree) [[likely]]
+        return first.code;
+    return probe(key, data);
+}
+
+[[gnu::noinline]] std::int32_t Dictionary::probe(const Key& key, const char* data) const {
     for (std::size_t at = key.hash & mask_;; at = (at + 1) & mask_) {
-        const Slot& slot = slots[at];
-        if (slot.code == kFree) return at;
-        if (((slot.low ^ key.low) | (slot.high ^ key.high) | (slot.size ^ key.size)) != 0) continue;
-        if (key.size <= kShortText || std::memcmp(value(slot.code).data(), data, key.size) == 0) return at;
+        const Slot& slot = slots_[at];
+        if (slot.code == kFree) return kFree;
+        if (!agrees(slot, key)) continue;
+        if (key.size <= kShortText || std::memcmp(value(slot.code).data(), data, key.size) == 0)
+            return slot.code;
     }
 }
 
-std::int32_t Dictionary::insert(const Key& key, const char* data) {
+[[gnu::noinline]] std::int32_t Dictionary::insert(const Key& key, const char* data) {
     if (bytes_.size() + key.size > kMaxBytes || size() == std::numeric_limits<std::int32_t>::max())
         throw std::bad_alloc();
     // All that can fail comes first, so that a failure leaves the dictionary as it was.
@@ -84,12 +96,12 @@ void Dictionary::grow() {
 
 std::int32_t Dictionary::encode(std::string_view text) {
     const Key wanted = key(text.data(), static_cast<std::uint32_t>(text.size()));
-    const std::int32_t code = slots_[probe(wanted, text.data())].code;
+    const std::int32_t code = lookup(wanted, text.data());
     return code != kFree ? code : insert(wanted, text.data());
 }
 
 std::int32_t Dictionary::find(std::string_view text) const {
-    return slots_[probe(key(text.data(), static_cast<std::uint32_t>(text.size())), text.data())].code;
+    return lookup(key(text.data(), static_cast<std::uint32_t>(text.size())), text.data());
 }
 
 void Dictionary::encode(const Text* texts, std::size_t count, std::int32_t* codes) {
@@ -102,7 +114,7 @@ void Dictionary::encode(const Text* texts, std::size_t count, std::int32_t* code
         }
         for (std::size_t i = begin; i < end; ++i) {
             const Key& wanted = keys[i - begin];
-            const std::int32_t code = slots_[probe(wanted, texts[i].data)].code;
+            const std::int32_t code = lookup(wanted, texts[i].data);
             codes[i] = code != kFree ? code : insert(wanted, texts[i].data);
         }
     }

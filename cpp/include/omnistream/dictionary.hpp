@@ -61,7 +61,9 @@ private:
     };
 
     static Key key(const char* data, std::uint32_t size);
-    std::size_t probe(const Key& key, const char* data) const;
+    static bool agrees(const Slot& slot, const Key& key);
+    std::int32_t lookup(const Key& key, const char* data) const;
+    std::int32_t probe(const Key& key, const char* data) const;
     std::int32_t insert(const Key& key, const char* data);
     void grow();
 

@@ -47,15 +47,18 @@ inline constexpr unsigned char kShortMask[2 * kShortText] = {
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,  //
     0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0};
 
+[[gnu::noinline]] inline Words load_copied(const char* data, std::size_t size) {
+    char copy[kShortText] = {};
+    if (size != 0) std::memcpy(copy, data, size);
+    return {load_word(copy), load_word(copy + 8)};
+}
+
 // Up to 16 bytes, zeros after the end. The branch is on the address, which is seldom near the end of a page,
 // and not on the size, which changes from string to string.
 inline Words load_short(const char* data, std::size_t size) {
-    char copy[kShortText] = {};
-    if (size == 0 || !readable_to_short_text(data)) [[unlikely]] {
-        if (size != 0) std::memcpy(copy, data, size);
-        data = copy;
-    }
-    const char* mask = reinterpret_cast<const char*>(kShortMask) + kShortText - size;
+    if (size == 0 || !readable_to_short_text(data)) [[unlikely]]
+        return load_copied(data, size);
+    const char* const mask = reinterpret_cast<const char*>(kShortMask) + kShortText - size;
     return {load_word(data) & load_word(mask), load_word(data + 8) & load_word(mask + 8)};
 }
 
@@ -75,7 +78,7 @@ inline std::uint64_t hash_words(Words words, std::size_t size) {
 }
 
 // size > 16
-inline std::uint64_t hash_long(const char* data, std::size_t size) {
+[[gnu::noinline]] inline std::uint64_t hash_long(const char* data, std::size_t size) {
     std::uint64_t hash = size * kMix2;
     const char* const last = data + size - kShortText;
     for (; data < last; data += kShortText) hash = fold(load_word(data) ^ kMix0, load_word(data + 8) ^ hash);
