@@ -1,6 +1,6 @@
 """checkpoint: all state of a job as one thing, written aside, made durable, renamed, and verified when read.
 
-A checkpoint is a folder with a ``manifest.json`` and one Arrow IPC file per part, which any Arrow tool opens::
+A checkpoint is a folder with a ``manifest.json`` and an Arrow IPC file per part, which any Arrow tool opens::
 
     checkpoints/0000000012/manifest.json
     checkpoints/0000000012/window.sales.arrow
@@ -66,7 +66,7 @@ class Snapshot:
         return cls(*load(checkpoint))
 
     def to_bytes(self) -> bytes:
-        """Pack everything into bytes, for a host that keeps state itself. The same state gives the same bytes."""
+        """Pack everything into bytes, for a host that keeps state itself. Equal state gives equal bytes."""
         bodies = {name: _part_bytes(part) for name, part in self.parts.items()}
         entries = {name: _entry(part, bodies[name]) for name, part in self.parts.items()}
         manifest = _manifest_bytes(entries, self.manifest)
@@ -128,6 +128,7 @@ def save(
         _sync_directory(aside)
         final = aside.rename(root / f"{sequence:010d}")
         _sync_directory(root)
+        _sync_directory(root.parent)
     return final
 
 
@@ -254,10 +255,11 @@ def _read_manifest(text: bytes, place: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(text)
         found = document.pop("blake2b")
         format_version = document["format_version"]
+        # Rendered again, it must be the same bytes: not even white space may have changed.
+        sound = found == _checksum(_render(document)) and text == _render({**document, "blake2b": found})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise StateError(f"{place}: is damaged: it is not the JSON of a manifest") from error
-    # Rendered again, it must be the same bytes: not even white space may have changed.
-    if found != _checksum(_render(document)) or text != _render({**document, "blake2b": found}):
+    if not sound:
         raise StateError(f"{place}: is damaged: its checksum differs")
     if format_version != FORMAT_VERSION:
         raise StateError(
@@ -285,18 +287,19 @@ def _package_version() -> str:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _part_bytes(part: pa.Table | pa.RecordBatch) -> bytes:
+def _part_bytes(part: pa.Table | pa.RecordBatch) -> pa.Buffer:
     """Write an Arrow IPC file; chunks of a table stay as they are, a record batch is one."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
     with pa.ipc.new_file(sink, part.schema, options=options) as writer:
         writer.write(part)
-    return sink.getvalue().to_pybytes()
+    body: pa.Buffer = sink.getvalue()
+    return body
 
 
-def _entry(part: pa.Table | pa.RecordBatch, body: bytes) -> dict[str, Any]:
+def _entry(part: pa.Table | pa.RecordBatch, body: pa.Buffer) -> dict[str, Any]:
     kind = "table" if isinstance(part, pa.Table) else "record batch"
-    return {"kind": kind, "rows": part.num_rows, "size_bytes": len(body), "blake2b": _checksum(body)}
+    return {"kind": kind, "rows": part.num_rows, "size_bytes": body.size, "blake2b": _checksum(body)}
 
 
 def _read_part(body: bytes, entry: Mapping[str, Any], place: str) -> pa.Table | pa.RecordBatch:
@@ -340,7 +343,7 @@ def _remove_unfinished(root: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _write_durably(file: Path, body: bytes) -> None:
+def _write_durably(file: Path, body: bytes | pa.Buffer) -> None:
     with file.open("xb") as opened:
         opened.write(body)
         opened.flush()
