@@ -1,7 +1,8 @@
 """The command: ``omnistream run job.toml`` and its siblings.
 
-Errors are one line each on standard error. The exit code is 2 for a mistake in the command or the job, 1 for what
-breaks while it runs, 130 and 143 after SIGINT and SIGTERM. Packages load where they are used: ``--help`` is instant.
+Errors are one line each on standard error. The exit code is 2 for a mistake in the command or the job, 1 for
+what breaks while it runs, 130 and 143 after SIGINT and SIGTERM. Packages load where they are used, so that
+``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): nobody is left to tell. The interpreter flushes at exit.
+        # Whoever read our output has gone (`| head`). The interpreter flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_RUN
     except Exception as error:
@@ -59,10 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="omnistream", description="Order events in; exact windows, demand and safety stock out.")
-    shared = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(
+        prog="omnistream", description="Order events in; exact windows, demand and safety stock out."
+    )
+    shared = _Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    overridden = argparse.ArgumentParser(add_help=False)
+    overridden = _Parser(add_help=False)
     overridden.add_argument(
         "--set",
         action="append",
@@ -73,14 +76,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, action: Callable[[argparse.Namespace], int], help_: str, *parents: Any) -> Any:
+    def command(
+        name: str,
+        action: Callable[[argparse.Namespace], int],
+        help_: str,
+        *parents: _Parser,
+    ) -> Any:
         added = commands.add_parser(name, help=help_, description=help_, parents=[shared, *parents])
         added.set_defaults(action=action)
         return added
 
     run = command("run", _run, "Run a job to the end of its input.", overridden)
     run.add_argument("job", help="the job's TOML file")
-    run.add_argument("--json", action="store_true", help="print one JSON object of metrics at the end, nothing else")
+    run.add_argument(
+        "--json", action="store_true", help="print one JSON object of metrics at the end, nothing else"
+    )
     run.add_argument("--quiet", action="store_true", help="show no progress on a terminal, either")
 
     check = command("check", _check, "Check jobs and read no data: prints every mistake.", overridden)
@@ -91,11 +101,17 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = command("generate", _generate, "Write seeded, realistic apparel orders as NDJSON.")
     generate.add_argument("--events", type=_count, default=100_000, help="how many (default: %(default)s)")
-    generate.add_argument("--seed", type=int, default=20261111, help="same seed, same bytes (default: %(default)s)")
-    generate.add_argument("--nested", action="store_true", help="orders with lines[], else one line per event")
+    generate.add_argument(
+        "--seed", type=int, default=20261111, help="same seed, same bytes (default: %(default)s)"
+    )
+    generate.add_argument(
+        "--nested", action="store_true", help="orders with lines[], else one line per event"
+    )
     generate.add_argument("--start", type=_moment, metavar="TIME", help="ISO time of the first event")
     generate.add_argument("--span", type=_duration, metavar="DURATION", help="event time covered, such as 1d")
-    generate.add_argument("--disorder", type=_duration, metavar="DURATION", help="bound on disorder, such as 30s")
+    generate.add_argument(
+        "--disorder", type=_duration, metavar="DURATION", help="bound on disorder, such as 30s"
+    )
     generate.add_argument("--styles", type=_count, help="how many styles, each in colours and sizes")
     generate.add_argument("--stores", type=_count, help="how many stores")
     generate.add_argument("--customers", type=_count, help="how many customers")
@@ -103,15 +119,21 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--duplicates", type=_share, help="share of events sent twice, 0 to 1")
     generate.add_argument("--returns", type=_share, help="share of orders returned days later, 0 to 1")
     generate.add_argument("--cancels", type=_share, help="share of orders cancelled later, 0 to 1")
-    generate.add_argument("--out", metavar="FILE", help="a file, written whole or not at all (default: stdout)")
+    generate.add_argument(
+        "--out", metavar="FILE", help="a file, written whole or not at all (default: stdout)"
+    )
 
     schema = command("schema", _schema, "Infer, show and compare schemas.")
     actions = schema.add_subparsers(title="actions", required=True, metavar="ACTION", dest="schema_action")
-    infer = actions.add_parser("infer", help="Propose a schema for a sample of NDJSON, as TOML.", parents=[shared])
+    infer = actions.add_parser(
+        "infer", help="Propose a schema for a sample of NDJSON, as TOML.", parents=[shared]
+    )
     infer.add_argument("sample", help="an NDJSON file")
     show = actions.add_parser("show", help="Print a schema as TOML.", parents=[shared])
     show.add_argument("schema", help="the name of a built-in schema, or a TOML file")
-    diff = actions.add_parser("diff", help="Print what differs; exit code 1 if anything does.", parents=[shared])
+    diff = actions.add_parser(
+        "diff", help="Print what differs; exit code 1 if anything does.", parents=[shared]
+    )
     diff.add_argument("before", help="the name of a built-in schema, or a TOML file")
     diff.add_argument("after", help="likewise")
 
@@ -127,7 +149,9 @@ def _run(options: argparse.Namespace) -> int:
 
     job = load_job(options.job, options.overrides, needs_source=True)
     if options.json and any(sink.type == "stdout" for sink in job.sinks):
-        raise JobError([f"{job.file}: sink: standard output is taken by --json; write to a file, or drop --json"])
+        raise JobError(
+            [f"{job.file}: sink: standard output is taken by --json; write to a file, or drop --json"]
+        )
 
     from omnistream.progress import Display
     from omnistream.run import Stop, run_job

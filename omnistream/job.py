@@ -1,216 +1,83 @@
-"""The job: what one run does, as typed values, read from TOML and checked as a whole before any data is read.
+"""Reads jobs: `load_job` a TOML file, `parse_job` a dictionary of the same shape.
 
-`load_job` reads a file, `parse_job` a dictionary of the same shape. Both note every mistake and raise one `JobError` with
-all of them. docs/job.md lists every key. The readers below stand in the order of the file, which is that of the data.
+A job is checked as a whole before any data is read: both note every mistake and raise one `JobError` with all
+of them. docs/job.md lists every key. The readers stand in the order of the file, which is that of the data.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import statistics
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omnistream.errors import JobError, SchemaError
-from omnistream.measures import Condition, Lifecycle, MeasureError, MeasureSpec, misfit, named_measure, parse_condition
-from omnistream.measures import parse_measure
+from omnistream.measures import (
+    Condition,
+    Lifecycle,
+    MeasureError,
+    MeasureSpec,
+    misfit,
+    named_measure,
+    parse_condition,
+    parse_measure,
+)
 from omnistream.mistakes import Problems, Table, did_you_mean, one_of, quoted
 from omnistream.rules import RuleSpec, read_rule
 from omnistream.schema import BUILTIN, Schema
+from omnistream.spec import (
+    REJECTS,
+    ROWS,
+    AmountSpec,
+    CheckpointSpec,
+    DeadLetterSpec,
+    DeriveSpec,
+    DuplicatesSpec,
+    JobSpec,
+    SinkSpec,
+    SourceSpec,
+    TimeSpec,
+    WindowSpec,
+    schema_columns,
+    with_amounts,
+)
+
+# A job's types and its readers come from one place.
+__all__ = [
+    "REJECTS",
+    "ROWS",
+    "AmountSpec",
+    "CheckpointSpec",
+    "Condition",
+    "DeadLetterSpec",
+    "DeriveSpec",
+    "DuplicatesSpec",
+    "JobSpec",
+    "Lifecycle",
+    "MeasureSpec",
+    "RuleSpec",
+    "SinkSpec",
+    "SourceSpec",
+    "TimeSpec",
+    "WindowSpec",
+    "load_job",
+    "parse_job",
+]
 
 _DAY_MS = 86_400_000
 _ORDER_SCHEMAS = ("order", "order_flat")
 _KEY_TYPES = ("dictionary", "string", "int32", "int64", "bool", "timestamp")
 _COUNTED_TYPES = ("int32", "int64", "decimal")
-# Names that every pipeline gives to outputs of its own.
-ROWS = "rows"
-REJECTS = "rejects"
+# A line longer than this is cut by the source, and no block may be larger than a line.
+_LARGEST_BATCH_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
-    """Where the messages come from. ``path`` holds files and glob patterns; empty for stdin."""
-
-    type: Literal["file", "stdin"] = "file"
-    path: tuple[str, ...] = ()
-    format: Literal["ndjson", "arrow", "parquet"] = "ndjson"
-    compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
-    batch_bytes: int = 4 << 20
-
-    def files(self) -> list[str]:
-        """The files that the patterns match now: patterns in order, the matches of one by name, each file once."""
-        return list(dict.fromkeys(file for pattern in self.path for file in _matches(pattern)))
-
-
-@dataclass(frozen=True, slots=True)
-class TimeSpec:
-    """Event time: its column, how far out of order rows come, and when a silent partition stops holding time back."""
-
-    column: str = "event_time"
-    max_disorder_ms: int = 30_000
-    idle_timeout_ms: int = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class AmountSpec:
-    """The columns of a line's ``gross_amount`` and ``amount``; an empty ``discount`` means there is none."""
-
-    quantity: str = "quantity"
-    unit_price: str = "unit_price"
-    discount: str = "discount"
-
-
-@dataclass(frozen=True, slots=True)
-class DuplicatesSpec:
-    """Rows whose ``key`` was seen less than ``within_ms`` before are duplicates."""
-
-    key: tuple[str, ...]
-    within_ms: int
-
-    def to_core(self) -> dict[str, Any]:
-        """The filter as the C++ core takes it."""
-        return {"key": list(self.key), "within_ms": self.within_ms}
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSpec:
-    """One tumbling window: its interval, keys and measures."""
-
-    name: str
-    size_ms: int
-    keys: tuple[str, ...]
-    measures: tuple[MeasureSpec, ...]
-    offset_ms: int = 0
-    allowed_lateness_ms: int = 0
-
-    def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
-        """The window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
-        return {
-            "name": self.name,
-            "size_ms": self.size_ms,
-            "offset_ms": self.offset_ms,
-            "allowed_lateness_ms": self.allowed_lateness_ms,
-            "time_column": time_column,
-            "keys": list(self.keys),
-            "measures": [measure.to_core() for measure in self.measures],
-            "types": dict(columns),
-        }
-
-    def output_columns(self, columns: Mapping[str, str]) -> dict[str, str]:
-        """The types of the columns that a closed window has."""
-        keys = {key: columns[key] for key in self.keys}
-        measures = {measure.name: measure.result_type(columns) for measure in self.measures}
-        return {"window_start": "timestamp", "window_end": "timestamp", **keys, **measures}
-
-
-@dataclass(frozen=True, slots=True)
-class DeriveSpec:
-    """Demand statistics and safety stock per key of a daily window."""
-
-    name: str
-    window: str  # `from` in TOML
-    demand: str
-    kind: Literal["demand"] = "demand"
-    horizon_days: int = 28
-    service_level: float = 0.95
-    lead_time_days: float = 7.0
-
-    @property
-    def z(self) -> float:
-        """The standard normal quantile of the service level."""
-        return statistics.NormalDist().inv_cdf(self.service_level)
-
-    def to_core(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, Any]:
-        """The statistics as the C++ core takes them."""
-        return {
-            "horizon_days": self.horizon_days,
-            "keys": list(window.keys),
-            "demand": self.demand,
-            "z": self.z,
-            "lead_time_days": self.lead_time_days,
-            "types": window.output_columns(columns),
-        }
-
-    def output_columns(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, str]:
-        """The types of the columns of the result."""
-        types = window.output_columns(columns)
-        keys = {key: types[key] for key in window.keys}
-        floats = dict.fromkeys(("mean", "std", "safety_stock"), "float64")
-        return {"day": "timestamp", **keys, "days": "int32", "demand": types[self.demand], **floats}
-
-
-@dataclass(frozen=True, slots=True)
-class SinkSpec:
-    """Where the batches of one output go; ``path`` is empty for stdout."""
-
-    output: str
-    type: Literal["parquet", "ndjson", "arrow", "stdout"]
-    path: str = ""
-    partition_by: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterSpec:
-    """Where rejects go."""
-
-    path: str
-    type: Literal["ndjson", "parquet"] = "ndjson"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointSpec:
-    """Where and how often the state is written."""
-
-    path: str
-    interval_ms: int = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """A whole job, checked.
-
-    Attributes
-    ----------
-    rules : tuple of RuleSpec
-        In the order in which they name a reason.
-    amount : AmountSpec or None
-        None when rows carry no amounts.
-    source : SourceSpec or None
-        None when the caller pushes the data.
-    """
-
-    name: str
-    schema: Schema
-    time: TimeSpec = TimeSpec()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    source: SourceSpec | None = None
-    amount: AmountSpec | None = None
-    lifecycle: Lifecycle = Lifecycle()
-    rules: tuple[RuleSpec, ...] = ()
-    duplicates: DuplicatesSpec | None = None
-    windows: tuple[WindowSpec, ...] = ()
-    derives: tuple[DeriveSpec, ...] = ()
-    sinks: tuple[SinkSpec, ...] = ()
-    dead_letter: DeadLetterSpec | None = None
-    checkpoint: CheckpointSpec | None = None
-    file: str = "<dict>"
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The types of the columns that windows and the output ``rows`` see."""
-        return _with_amounts(_schema_columns(self.schema), self.amount)
-
-    def window(self, name: str) -> WindowSpec:
-        """The window of this name."""
-        return next(window for window in self.windows if window.name == name)
-
-
-def load_job(path: str | os.PathLike[str], overrides: Sequence[str] = (), needs_source: bool = False) -> JobSpec:
+def load_job(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), needs_source: bool = False
+) -> JobSpec:
     """Read and check a job file.
 
     Parameters
@@ -265,10 +132,10 @@ def parse_job(
         top.add("source", "is missing", 'add [source] with path = "orders.ndjson"')
 
     schema, use = _read_schema(top, base)
-    columns = {} if schema is None else _schema_columns(schema)
+    columns = {} if schema is None else schema_columns(schema)
     time = _read_time(_table(top, "time"), columns)
     amount = _read_amount(top, use, columns)
-    row_columns = _with_amounts(columns, amount)
+    row_columns = with_amounts(columns, amount)
     lifecycle = _read_lifecycle(_table(top, "lifecycle"))
 
     clean = _table(top, "clean")
@@ -311,7 +178,7 @@ def parse_job(
 
 
 def _table(parent: Table, key: str) -> Table:
-    """The table below ``key``; an absent one reads as empty, so that its defaults apply."""
+    """Return the table below ``key``; an absent one reads as empty, so that its defaults apply."""
     return parent.table(key) or Table({}, parent.at(key), parent.problems)
 
 
@@ -320,6 +187,8 @@ def _read_source(table: Table, base: Path) -> SourceSpec:
     format_: Any = table.text("format", default="ndjson", choices=("ndjson", "arrow", "parquet"))
     compression: Any = table.text("compression", default="auto", choices=("auto", "none", "gzip", "zstd"))
     batch_bytes = table.size("batch_bytes", default="4 MiB")
+    if batch_bytes > _LARGEST_BATCH_BYTES:
+        table.add("batch_bytes", "is more than 64 MiB", 'write a size such as "4 MiB"')
     written = table.texts("path", single=True)
     if type_ == "stdin":
         if written:
@@ -334,12 +203,16 @@ def _read_source(table: Table, base: Path) -> SourceSpec:
         if Path(path).is_dir():
             table.add("path", f"{quoted(path)} is a directory", f"write {quoted(path + '/*.' + format_)}")
         elif not _matches(path):
-            table.add("path", f"no file at {quoted(path)}", "create it, or mend the path (it starts at the job's folder)")
+            table.add(
+                "path",
+                f"no file at {quoted(path)}",
+                "create it, or mend the path (it starts at the job's folder)",
+            )
     return SourceSpec(type_, paths, format_, compression, batch_bytes)
 
 
 def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
-    """The schema and, for a built-in one, its name."""
+    """Return the schema and, for a built-in one, its name."""
     table = top.table("schema")
     if table is None:
         if "schema" not in top:
@@ -349,7 +222,9 @@ def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
     if len(given) != 1:
         what = f"has {' and '.join(given)}" if given else "names no schema"
         top.problems.add(
-            "schema", what, f"write one of use = {one_of(list(BUILTIN))}, path = \"schema.toml\", [[schema.field]]"
+            "schema",
+            what,
+            f'write one of use = {one_of(list(BUILTIN))}, path = "schema.toml", [[schema.field]]',
         )
         return None, ""
     try:
@@ -362,12 +237,18 @@ def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
         path = _below(base, table.text("path"))
         table.finish()
         if not Path(path).is_file():
-            table.add("path", f"no file at {quoted(path)}", "create it, or mend the path (it starts at the job's folder)")
+            table.add(
+                "path",
+                f"no file at {quoted(path)}",
+                "create it, or mend the path (it starts at the job's folder)",
+            )
             return None, ""
         return Schema.from_toml(path), ""
     except SchemaError as error:
         for line in str(error).splitlines():
-            top.problems.add("schema", line, "mend the field") if ";" not in line else top.problems.lines.append(line)
+            top.problems.add(
+                "schema", line, "mend the field"
+            ) if ";" not in line else top.problems.lines.append(line)
         return None, ""
 
 
@@ -427,7 +308,7 @@ class _Outputs:
         self.columns: dict[str, dict[str, str] | None] = {ROWS: row_columns or None}
 
     def claim(self, table: Table) -> str:
-        """The name of a new output."""
+        """Return the name of a new output."""
         name = table.text("name", example="sales")
         if name == REJECTS:
             table.add("name", '"rejects" is where rejected rows go', "take another name")
@@ -461,7 +342,9 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
             table.problems.add(place, *mistake)
         if measure.name in taken:
             table.problems.add(
-                place, f"another column is named {quoted(measure.name)}", f'name it: "... as {measure.name}_2"'
+                place,
+                f"another column is named {quoted(measure.name)}",
+                f'name it: "... as {measure.name}_2"',
             )
         taken.add(measure.name)
     window = WindowSpec(
@@ -510,7 +393,9 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
     window = next((window for window in windows if window.name == source), None)
     columns = outputs.columns.get(source)
     if source and window is None:
-        table.add("from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows]))
+        table.add(
+            "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
+        )
     elif window is not None and window.size_ms != _DAY_MS:
         table.add("from", f"{quoted(source)} is not a window of one day", 'take one with size = "1d"')
     elif window is not None and columns is not None and demand:
@@ -520,7 +405,11 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
             table.add("demand", what, did_you_mean(demand, able))
     if name:
         sound = window is not None and outputs.columns[ROWS] and len(table.problems.lines) == before
-        shown = derive.output_columns(window, outputs.columns[ROWS] or {}) if sound and columns and window else None
+        shown = (
+            derive.output_columns(window, outputs.columns[ROWS] or {})
+            if sound and columns and window
+            else None
+        )
         outputs.columns.setdefault(name, shown)
     return derive
 
@@ -536,7 +425,11 @@ def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, st
         table.add("partition_by", f"a {type_} sink has no partitions", 'remove it, or use type = "parquet"')
     for column in partition_by:
         if columns and column not in columns:
-            table.add("partition_by", f"{quoted(column)} is not a column of {quoted(output)}", one_of_columns(columns))
+            table.add(
+                "partition_by",
+                f"{quoted(column)} is not a column of {quoted(output)}",
+                _some_of(columns),
+            )
     path = ""
     if type_ == "stdout":
         if table.take("path") is not None:
@@ -563,7 +456,7 @@ def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> Checkp
 
 
 def _read_target(table: Table, base: Path, places: dict[str, str], example: str) -> str:
-    """A path to write to: its folder exists or can be created, and nothing else of the job writes there."""
+    """Return a path to write to, whose folder is there or can be made and that is no other's target."""
     written = table.text("path", example=example)
     if not written:
         return ""
@@ -586,12 +479,14 @@ def _claim_place(table: Table, key: str, path: str, places: dict[str, str]) -> N
         table.add(key, f"{owner} writes to {quoted(path)}, too", "give each a path of its own")
 
 
-def one_of_columns(columns: Mapping[str, str]) -> str:
-    """The fix for a column that is not there, where any will do."""
+def _some_of(columns: Mapping[str, str]) -> str:
+    """Return the fix for a column that is not there, where any will do."""
     return f"write some of {one_of(list(columns))}"
 
 
-def _need_column(table: Table, key: str, column: str, columns: Mapping[str, str], types: Sequence[str]) -> None:
+def _need_column(
+    table: Table, key: str, column: str, columns: Mapping[str, str], types: Sequence[str]
+) -> None:
     """Note a column that is not there or of another type. With no schema to look in, nothing is said."""
     if not column or not columns:
         return
@@ -604,23 +499,14 @@ def _need_column(table: Table, key: str, column: str, columns: Mapping[str, str]
         table.add(key, f"{quoted(column)} is a {kind}, not {' or '.join(types)}", fix)
 
 
-def _schema_columns(schema: Schema) -> dict[str, str]:
-    return {field.name: field.type for field in schema.fields}
-
-
-def _with_amounts(columns: Mapping[str, str], amount: AmountSpec | None) -> dict[str, str]:
-    amounts = {} if amount is None or not columns else {"gross_amount": "decimal", "amount": "decimal"}
-    return {**columns, **amounts}
-
-
 def _below(base: Path, path: str) -> str:
-    """A path of the job file; it starts at the file's folder."""
+    """Return a path of the job file; it starts at the file's folder."""
     return os.path.normpath(base / Path(path).expanduser())
 
 
 def _matches(pattern: str) -> list[str]:
     if glob.has_magic(pattern) and not Path(pattern).exists():
-        return sorted(path for path in glob.glob(pattern, recursive=True) if not Path(path).is_dir())
+        return sorted(path for path in glob.glob(pattern, recursive=True) if not Path(path).is_dir())  # noqa: PTH207
     return [pattern] if Path(pattern).exists() and not Path(pattern).is_dir() else []
 
 
@@ -635,12 +521,18 @@ def _override(document: dict[str, Any], override: str) -> str | None:
         value = text.strip()
     *parents, last = keys.strip().split(".")
     if last == "path":
-        value = [os.path.abspath(each) for each in value] if isinstance(value, list) else os.path.abspath(str(value))
+        value = [_absolute(each) for each in value] if isinstance(value, list) else _absolute(value)
     node: Any = document
     try:
         for key in parents:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
         node[int(last) if isinstance(node, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError):
-        return f"--set {override}: the job has no such place; count the tables of a list from 0: window.0.size"
+        return (
+            f"--set {override}: the job has no such place; count the tables of a list from 0: window.0.size"
+        )
     return None
+
+
+def _absolute(path: object) -> object:
+    return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path

@@ -1,4 +1,4 @@
-"""Measures: what a window computes, written as ``"sum(quantity) as units where event_type in ('paid', 'created')"``.
+"""Measures: what a window computes, as in ``"sum(quantity) as units where event_type = 'paid'"``.
 
 The grammar, whole::
 
@@ -6,8 +6,8 @@ The grammar, whole::
     call      = "count" | OPERATION "(" [ COLUMN ] ")" | RETAIL
     condition = COLUMN "=" TEXT  |  COLUMN "in" "(" TEXT { "," TEXT } ")"
 
-OPERATION is one of `OPERATIONS`, RETAIL one of `RETAIL`, TEXT stands in single or double quotes (a doubled quote is
-one quote). ``count`` counts rows, ``count(column)`` counts values that are not null.
+OPERATION is one of `OPERATIONS`, RETAIL one of `RETAIL`, TEXT stands in single or double quotes (a doubled
+quote is one quote). ``count`` counts rows, ``count(column)`` counts values that are not null.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FITTING: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The rows that a measure takes: values of ``column`` in ``plus`` weigh +1, in ``minus`` -1, others are left out."""
+    """The rows that a measure takes: those in ``plus`` weigh +1, in ``minus`` -1, others are left out."""
 
     column: str
     plus: tuple[str, ...]
@@ -52,7 +52,7 @@ class MeasureSpec:
     condition: Condition | None = None
 
     def to_core(self) -> dict[str, Any]:
-        """The measure as the C++ core takes it."""
+        """Return the measure as the C++ core takes it."""
         condition = self.condition
         return {
             "name": self.name,
@@ -63,7 +63,7 @@ class MeasureSpec:
         }
 
     def result_type(self, columns: Mapping[str, str]) -> str:
-        """The type of the output column, for input columns of these types."""
+        """Return the type of the output column, for input columns of these types."""
         if self.op in ("count", "distinct"):
             return "int64"
         if self.op in ("mean", "std", "variance"):
@@ -82,7 +82,7 @@ class Lifecycle:
     cancelled: tuple[str, ...] = ("cancelled",)
 
     def retail_measures(self) -> dict[str, MeasureSpec]:
-        """The named measures of `RETAIL` for these event types."""
+        """Return the named measures of `RETAIL` for these event types."""
         sold = Condition(self.column, self.sold)
         net = Condition(self.column, self.sold, (*self.returned, *self.cancelled))
         measures = [
@@ -109,7 +109,9 @@ class MeasureError(ValueError):
         self.fix = fix
 
 
-_TOKEN = re.compile(r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign>[(),=]))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign>[(),=]))"""
+)
 _EXAMPLE = "write one such as \"sum(quantity) as units where event_type in ('paid', 'created')\""
 
 
@@ -125,7 +127,9 @@ class _Reader:
         while at < end:
             match = _TOKEN.match(text, at)
             if match is None:
-                raise MeasureError(f"{quoted(text)} cannot be read from {quoted(text[at:].strip())} on", _EXAMPLE)
+                raise MeasureError(
+                    f"{quoted(text)} cannot be read from {quoted(text[at:].strip())} on", _EXAMPLE
+                )
             self.tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
             at = match.end()
 
@@ -176,14 +180,19 @@ def parse_condition(text: str) -> Condition:
 
 
 def named_measure(
-    op: str, column: str = "", name: str = "", condition: Condition | None = None, lifecycle: Lifecycle | None = None
+    op: str,
+    column: str = "",
+    name: str = "",
+    condition: Condition | None = None,
+    lifecycle: Lifecycle | None = None,
 ) -> MeasureSpec:
-    """A measure from its parts; ``op`` is an operation or a retail measure. The name defaults to ``sum_quantity``."""
+    """Return a measure from its parts, named ``sum_quantity`` by default; ``op`` may be a retail measure."""
     retail = (lifecycle or Lifecycle()).retail_measures()
     if op in retail:
         if column or condition is not None:
             raise MeasureError(
-                f"{quoted(op)} takes neither a column nor a condition", "set its event types under [lifecycle]"
+                f"{quoted(op)} takes neither a column nor a condition",
+                "set its event types under [lifecycle]",
             )
         return replace(retail[op], name=name or op)
     if op not in OPERATIONS:
@@ -226,12 +235,14 @@ def parse_measure(text: str, lifecycle: Lifecycle | None = None) -> MeasureSpec:
     if not name and reader.skip("as"):
         name = reader.expect("name", "a name")
     if not reader.done():
-        raise MeasureError(f"{quoted(text)} goes on after its end: {quoted(reader.tokens[reader.next][1])}", _EXAMPLE)
+        raise MeasureError(
+            f"{quoted(text)} goes on after its end: {quoted(reader.tokens[reader.next][1])}", _EXAMPLE
+        )
     return named_measure(op, column, name, condition, lifecycle)
 
 
 def misfit(measure: MeasureSpec, columns: Mapping[str, str]) -> tuple[str, str] | None:
-    """What is wrong, and the fix, when a measure does not fit columns of these types; None when it fits."""
+    """Return what is wrong, and the fix, where a measure does not fit columns of these types."""
     if measure.column:
         kind = columns.get(measure.column)
         if kind is None:
@@ -244,7 +255,10 @@ def misfit(measure: MeasureSpec, columns: Mapping[str, str]) -> tuple[str, str] 
                 f"take a column of type {one_of(fitting)}" + (f": {one_of(able)}" if able else ""),
             )
         if measure.op == "distinct" and kind == "float64":
-            return f"distinct of {quoted(measure.column)}, a float64, is not exact", "take a column of another type"
+            return (
+                f"distinct of {quoted(measure.column)}, a float64, is not exact",
+                "take a column of another type",
+            )
     if measure.condition is not None:
         column = measure.condition.column
         kind = columns.get(column)

@@ -1,12 +1,12 @@
 """Reads tables of a job file and collects every mistake, so that one run of ``check`` shows them all.
 
-Each mistake is one line: the file, the key, what is wrong, the fix. A reader never raises for a mistake: it notes it and
-returns a harmless value, so that whatever comes later in the file is read, too.
+Each mistake is one line: the file, the key, what is wrong, the fix. A reader never raises for a mistake: it
+notes it and returns a harmless value, so that whatever comes later in the file is read, too.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import difflib
 import json
 import re
@@ -18,12 +18,12 @@ _DURATION_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_00
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SIZE_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b)", re.IGNORECASE)
-# Windows and bounds are added to event times of years 1..9999 in int64 milliseconds: this leaves room for both.
+# Durations are added to event times of years 1..9999 in int64 milliseconds: no such sum overflows.
 LONGEST_DURATION_MS = 10_000 * 366 * _DURATION_MS["d"]
 
 
 def quoted(value: object) -> str:
-    """A value as it stands in TOML, near enough to be found there."""
+    """Return a value as it stands in TOML, near enough to be found there."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool):
@@ -36,13 +36,13 @@ def quoted(value: object) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """``"a", "b" or "c"``."""
+    """Return ``"a", "b" or "c"``."""
     texts = [quoted(name) for name in names]
     return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " or " + texts[-1] if texts else "nothing"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The fix for a name that is not known: the nearest one, or all of them."""
+    """Return the fix for a name that is not known: the nearest one, or all of them."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {quoted(near[0])}?"
@@ -65,7 +65,7 @@ def size_bytes(text: str) -> int | None:
 
 
 def exact_number(value: object) -> Decimal | None:
-    """A number as it is written: ``0.1`` is a tenth, not the nearest binary fraction."""
+    """Return a number as it is written: ``0.1`` is a tenth, not the nearest binary fraction."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
@@ -105,7 +105,7 @@ class Table:
         return key in self.values
 
     def at(self, key: str) -> str:
-        """The key path of one of this table's keys."""
+        """Return the key path of one of this table's keys."""
         return f"{self.place}.{key}" if self.place else key
 
     def add(self, key: str, what: str, fix: str) -> None:
@@ -117,15 +117,21 @@ class Table:
         self._asked.append(key)
         return self.values.get(key)
 
-    def text(self, key: str, default: str | None = None, choices: Sequence[str] = (), example: str = "") -> str:
-        """A string; with no ``default`` it must be there. "" stands for a mistake that was noted."""
+    def text(
+        self, key: str, default: str | None = None, choices: Sequence[str] = (), example: str = ""
+    ) -> str:
+        """Return a string; with no ``default`` it must be there. "" stands for a mistake that was noted."""
         value = self.take(key)
         if value is None:
             if default is None:
-                self.add(key, "is missing", f"add {key} = {quoted(example or (choices[0] if choices else '...'))}")
+                self.add(
+                    key, "is missing", f"add {key} = {quoted(example or (choices[0] if choices else '...'))}"
+                )
             return default or ""
         if not isinstance(value, str) or not value:
-            self.add(key, f"{quoted(value)} is not a text", f"write {quoted(example or (choices or ['...'])[0])}")
+            self.add(
+                key, f"{quoted(value)} is not a text", f"write {quoted(example or (choices or ['...'])[0])}"
+            )
             return default or ""
         if choices and value not in choices:
             self.add(key, f"{quoted(value)} is not known", did_you_mean(value, choices))
@@ -133,7 +139,7 @@ class Table:
         return value
 
     def texts(self, key: str, default: Sequence[str] = (), single: bool = False) -> tuple[str, ...]:
-        """A list of strings; where ``single``, one string will do."""
+        """Return a list of strings; where ``single``, one string will do."""
         value = self.take(key)
         if value is None:
             return tuple(default)
@@ -148,7 +154,7 @@ class Table:
         return tuple(dict.fromkeys(value))
 
     def duration(self, key: str, default: str | None, example: str, positive: bool = False) -> int:
-        """A duration in ms; with no ``default`` it must be there."""
+        """Return a duration in ms; with no ``default`` it must be there."""
         value = self.take(key)
         if value is None:
             if default is None:
@@ -156,23 +162,33 @@ class Table:
             value = default or example
         length = duration_ms(value) if isinstance(value, str) else None
         if length is None:
-            self.add(key, f"{quoted(value)} is not a duration", f"write one such as {quoted(example)} (ms, s, m, h, d)")
+            self.add(
+                key,
+                f"{quoted(value)} is not a duration",
+                f"write one such as {quoted(example)} (ms, s, m, h, d)",
+            )
         elif positive and length == 0:
-            self.add(key, f"{quoted(value)} is not longer than zero", f"write a duration such as {quoted(example)}")
+            self.add(
+                key, f"{quoted(value)} is not longer than zero", f"write a duration such as {quoted(example)}"
+            )
         return length or (1 if positive else 0)
 
     def size(self, key: str, default: str) -> int:
-        """A number of bytes, as an integer or as ``"4 MiB"``."""
+        """Return a number of bytes, as an integer or as ``"4 MiB"``."""
         value = self.take(key)
         value = default if value is None else value
         size = size_bytes(value) if isinstance(value, str) else value
         if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
-            self.add(key, f"{quoted(value)} is not a size", f"write one such as {quoted(default)} (B, KiB, MiB, GiB)")
+            self.add(
+                key,
+                f"{quoted(value)} is not a size",
+                f"write one such as {quoted(default)} (B, KiB, MiB, GiB)",
+            )
             return size_bytes(default) or 1
         return size
 
     def number(self, key: str, default: str, low: str = "", high: str = "") -> Decimal:
-        """A number strictly between ``low`` and ``high``, each where given."""
+        """Return a number strictly between ``low`` and ``high``, each where given."""
         value = self.take(key)
         number = exact_number(default if value is None else value)
         if number is None or isinstance(value, str):
@@ -185,7 +201,7 @@ class Table:
         return number
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
-        """A whole number of ``low`` to ``high``."""
+        """Return a whole number of ``low`` to ``high``."""
         value = self.take(key)
         if value is None:
             return default
@@ -198,12 +214,12 @@ class Table:
         return default
 
     def table(self, key: str) -> Table | None:
-        """The table below ``key``, or None."""
+        """Return the table below ``key``, or None."""
         value = self.take(key)
         return None if value is None else Table(value, self.at(key), self.problems)
 
     def tables(self, key: str) -> list[Table]:
-        """An array of tables; a table with a name shows it in its key path: ``window[0] "sales"``."""
+        """Return an array of tables; a table with a name shows it in its key path: ``window[0] "sales"``."""
         value = self.take(key)
         if value is None:
             return []
@@ -226,16 +242,16 @@ class Table:
 
 
 def moment_ms(value: object) -> int | None:
-    """A TOML date or date-time (or its ISO text) in epoch ms; without an offset it is UTC. None when it is neither."""
+    """Return a TOML date or time, or its ISO text, in epoch ms; without an offset it is UTC."""
     if isinstance(value, str):
         try:
-            value = datetime.datetime.fromisoformat(value)
+            value = dt.datetime.fromisoformat(value)
         except ValueError:
             return None
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        value = datetime.datetime(value.year, value.month, value.day, tzinfo=datetime.UTC)
-    if not isinstance(value, datetime.datetime):
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        value = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
+    if not isinstance(value, dt.datetime):
         return None
     if value.tzinfo is None:
-        value = value.replace(tzinfo=datetime.UTC)
-    return (value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(milliseconds=1)
+        value = value.replace(tzinfo=dt.UTC)
+    return (value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import sys
 import time
 from types import TracebackType
@@ -49,12 +49,13 @@ def moment(epoch_ms: int | None) -> str:
         return "none yet"
     if epoch_ms > _LAST_MS:
         return "the end"
-    return (datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=epoch_ms)).strftime("%Y-%m-%d %H:%M:%SZ")
+    return (dt.datetime(1970, 1, 1) + dt.timedelta(milliseconds=epoch_ms)).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def lines(progress: Progress, now_ms: int) -> list[str]:
-    """The display as plain lines."""
+    """Return the display as plain lines."""
     metrics = progress.metrics
+    state = f"{metrics.groups:,} groups in {metrics.windows_open:,} open windows"
     read = size(progress.bytes_read)
     if progress.bytes_total:
         share = min(progress.bytes_read / progress.bytes_total, 1.0)
@@ -64,11 +65,13 @@ def lines(progress: Progress, now_ms: int) -> list[str]:
     if None not in (metrics.watermark_ms, metrics.max_event_time_ms) and metrics.watermark_ms > _FIRST_MS:
         behind = metrics.max_event_time_ms - metrics.watermark_ms
         if metrics.watermark_ms <= _LAST_MS:
-            watermark += f", {span(behind)} behind the newest event, {span(now_ms - metrics.watermark_ms)} behind now"
+            watermark += (
+                f", {span(behind)} behind the newest event, {span(now_ms - metrics.watermark_ms)} behind now"
+            )
     shown = [
         f"{read}  {progress.events_per_second:,.0f} events/s",
         watermark,
-        f"state {size(metrics.state_bytes)}: {metrics.groups:,} groups in {metrics.windows_open:,} open windows",
+        f"state {size(metrics.state_bytes)}, {state}",
         f"{metrics.messages:,} messages, {metrics.rows:,} rows, {metrics.aggregated:,} aggregated",
     ]
     refused = {**metrics.rejects, "late": metrics.late, "duplicate": metrics.duplicates}
@@ -77,7 +80,7 @@ def lines(progress: Progress, now_ms: int) -> list[str]:
 
 
 def summary(result: RunResult) -> list[str]:
-    """What a run did, in a few lines."""
+    """Return what a run did, in a few lines."""
     progress = result.progress
     ended = f"stopped by {result.stopped_by}" if result.stopped_by else "done"
     shown = [

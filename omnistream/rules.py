@@ -1,14 +1,14 @@
 """Clean rules: the checks a job names, compiled to the few kinds that the C++ core knows.
 
-Nulls pass every check but ``required``. Bounds are inclusive. A bound on a decimal column is exact: ``low = 0.01`` is one
-hundredth, scaled to the column's integers here, once.
+Nulls pass every check but ``required``. Bounds are inclusive. A bound on a decimal column is exact: ``low =
+0.01`` is one hundredth, scaled to the column's integers here, once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -38,7 +38,7 @@ class RuleSpec:
     values: tuple[str, ...] = ()
 
     def to_core(self) -> dict[str, Any]:
-        """The rule as the C++ core takes it."""
+        """Return the rule as the C++ core takes it."""
         return {
             "kind": self.kind,
             "column": self.column,
@@ -70,14 +70,18 @@ CHECKS: dict[str, _Check] = {
     "price_below_cost": _Check(
         "less_than", _NUMBERS, column="unit_price", other="unit_cost", reason="price_below_cost"
     ),
-    # the smallest value above zero that the column can hold
+    # one unit of the lane, which is the smallest value above zero that the column can hold
     "positive_quantity": _Check("range", _NUMBERS, column="quantity", reason="non_positive_quantity"),
     "price_range": _Check("range", _NUMBERS, column="unit_price", reason="price_out_of_range"),
     "discount_range": _Check(
         "range", _NUMBERS, column="discount", reason="discount_out_of_range", low="0", high="1"
     ),
-    "event_time_ahead": _Check("ahead", ("timestamp",), column="event_time", reason="event_time_ahead", by="5m"),
-    "event_time_behind": _Check("behind", ("timestamp",), column="event_time", reason="event_time_behind", by="30d"),
+    "event_time_ahead": _Check(
+        "ahead", ("timestamp",), column="event_time", reason="event_time_ahead", by="5m"
+    ),
+    "event_time_behind": _Check(
+        "behind", ("timestamp",), column="event_time", reason="event_time_behind", by="30d"
+    ),
     "required": _Check("required", (), reason="missing_value"),
     "allowed": _Check("allowed", _TEXTS, reason="value_not_allowed"),
     "less_than": _Check("less_than", (*_NUMBERS, "timestamp"), reason="{column}_below_{other}"),
@@ -101,40 +105,40 @@ def read_rule(table: Table, columns: Mapping[str, str]) -> RuleSpec | None:
     preset = CHECKS[check]
     mistakes = len(table.problems.lines)
     column = table.text("column", default=preset.column or None, example="unit_price")
-    kind = _column_type(table, "column", column, columns, preset.types) if column else ""
-    other = ""
-    low = high = None
-    values: tuple[str, ...] = ()
+    kind = _column_type(table, "column", column, columns, preset.types)
+    rule = RuleSpec(check, preset.kind, column, "")
     if preset.kind == "less_than":
         other = table.text("other", default=preset.other or None, example="unit_cost")
         _column_type(table, "other", other, columns, (kind,) if kind else ())
+        rule = replace(rule, other=other)
     elif check == "positive_quantity":
-        low = "least"
+        rule = replace(rule, low=1, low_float=math.nextafter(0.0, 1.0))
     elif preset.kind == "range":
         low, high = table.take("low"), table.take("high")
         low, high = preset.low if low is None else low, preset.high if high is None else high
         if low is None and high is None:
             table.add("low", "is missing, and so is high", "add low = ..., high = ... or both (inclusive)")
-    elif preset.by:
-        bound = table.duration("by", None, preset.by)
-        low, high = (bound, None) if preset.kind == "behind" else (None, bound)
+        elif kind:
+            rule = _bounded(table, rule, kind, low, high)
+    elif preset.kind == "ahead":
+        rule = replace(rule, high=table.duration("by", None, preset.by))
+    elif preset.kind == "behind":
+        rule = replace(rule, low=table.duration("by", None, preset.by))
     elif preset.kind == "allowed":
         values = table.texts("values", default=EVENT_TYPES if column == "event_type" else ())
-        if not values and "values" not in table:
+        if not values and not table.values.get("values"):
             table.add("values", "is missing", 'add values = ["...", "..."]')
-    reason = table.text("reason", default=preset.reason.format(column=column, other=other))
+        rule = replace(rule, values=values)
+    reason = table.text("reason", default=preset.reason.format(column=column, other=rule.other))
     table.finish()
-    if not kind or len(table.problems.lines) > mistakes:
-        return None
-    bounds = {"low": low, "high": high} if preset.by else _bounds(table, kind, low, high)
-    if len(table.problems.lines) > mistakes:
-        return None
-    present = {name: bound for name, bound in bounds.items() if bound is not None}
-    return RuleSpec(check, preset.kind, column, reason, other=other, values=values, **present)
+    sound = bool(columns) and len(table.problems.lines) == mistakes
+    return replace(rule, reason=reason) if sound else None
 
 
-def _column_type(table: Table, key: str, column: str, columns: Mapping[str, str], types: tuple[str, ...]) -> str:
-    """The type of the column, "" when there is none or it does not fit."""
+def _column_type(
+    table: Table, key: str, column: str, columns: Mapping[str, str], types: tuple[str, ...]
+) -> str:
+    """Return the type of the column, "" when there is none or it does not fit."""
     kind = columns.get(column)
     if not column or not columns:
         return ""
@@ -149,25 +153,25 @@ def _column_type(table: Table, key: str, column: str, columns: Mapping[str, str]
     return kind
 
 
-def _bounds(table: Table, kind: str, low: object, high: object) -> dict[str, int | float | None]:
-    """The bounds of a range in the unit of the lane; decimals are scaled, times are ms, floats stand apart."""
+def _bounded(table: Table, rule: RuleSpec, kind: str, low: object, high: object) -> RuleSpec:
+    """Return the rule with its bounds in the unit of the lane: decimals scaled, times in ms, floats apart."""
     if kind == "float64":
-        least = math.nextafter(0.0, 1.0)
-        floats = [least if bound == "least" else _float(table, key, bound) for key, bound in _named(low, high)]
-        return _ordered(table, {"low_float": floats[0], "high_float": floats[1]})
-    lanes = [1 if bound == "least" else _lane(table, key, kind, bound) for key, bound in _named(low, high)]
-    return _ordered(table, {"low": lanes[0], "high": lanes[1]})
-
-
-def _named(low: object, high: object) -> list[tuple[str, object]]:
-    return [("low", low), ("high", high)]
-
-
-def _ordered(table: Table, bounds: dict[str, int | float | None]) -> dict[str, int | float | None]:
-    low, high = bounds.values()
-    if low is not None and high is not None and low > high:
+        low_float, high_float = _float(table, "low", low), _float(table, "high", high)
+        rule = replace(
+            rule,
+            low_float=rule.low_float if low_float is None else low_float,
+            high_float=rule.high_float if high_float is None else high_float,
+        )
+    else:
+        low_lane, high_lane = _lane(table, "low", kind, low), _lane(table, "high", kind, high)
+        rule = replace(
+            rule,
+            low=rule.low if low_lane is None else low_lane,
+            high=rule.high if high_lane is None else high_lane,
+        )
+    if rule.low > rule.high or rule.low_float > rule.high_float:
         table.add("low", "is above high, so every row would be rejected", "swap the two")
-    return bounds
+    return rule
 
 
 def _float(table: Table, key: str, bound: object) -> float | None:
@@ -187,11 +191,17 @@ def _lane(table: Table, key: str, kind: str, bound: object) -> int | None:
         return moment
     number = exact_number(bound)
     if number is None:
-        table.add(key, f"{quoted(bound)} is not a number", f"write one such as {'9.99' if kind == 'decimal' else '9'}")
+        table.add(
+            key,
+            f"{quoted(bound)} is not a number",
+            f"write one such as {'9.99' if kind == 'decimal' else '9'}",
+        )
         return None
     lane = number * _DECIMAL_SCALE if kind == "decimal" else number
     if lane != lane.to_integral_value() or not INT64_MIN <= lane <= INT64_MAX:
         fix = "write at most four decimal places" if kind == "decimal" else "write a whole number"
-        table.add(key, f"{number} is not a value that {quoted(table.values.get('column', kind))} can hold", fix)
+        table.add(
+            key, f"{number} is not a value that {quoted(table.values.get('column', kind))} can hold", fix
+        )
         return None
     return int(Decimal(lane))

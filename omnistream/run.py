@@ -62,7 +62,7 @@ class RunResult:
         return self.progress.metrics
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, for JSON."""
+        """Return the result as plain values, for JSON."""
         progress = self.progress
         return {
             **progress.metrics.to_dict(),
@@ -123,8 +123,8 @@ def run_job(
 ) -> RunResult:
     """Run a job to the end of its input, or until it is asked to stop.
 
-    At the end of the input every open window is flushed. A run that is stopped writes only what is final by the
-    watermark: a window that is still open would be written as if it were whole.
+    At the end of the input every open window is flushed. A run that is stopped writes only what is final by
+    the watermark: a window that is still open would be written as if it were whole.
 
     Parameters
     ----------
@@ -178,7 +178,10 @@ def run_job(
                 _write(pipeline.flush(), sinks)
                 break
             outputs = pipeline.push(
-                block.data, source=block.source, partition=block.partition, first_position=block.first_position
+                block.data,
+                source=block.source,
+                partition=block.partition,
+                first_position=block.first_position,
             )
             _write(outputs, sinks)
             bytes_read, bytes_total = block.bytes_read, block.bytes_total
