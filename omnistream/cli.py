@@ -137,8 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("before", help="the name of a built-in schema, or a TOML file")
     diff.add_argument("after", help="likewise")
 
-    demo = command("demo", _demo, "Run the pipeline on real retail transactions and write a report.")
-    demo.add_argument("--out", default="out/demo", help="a folder for the results (default: %(default)s)")
+    demo = command("demo", _demo, "Run a job, print what a planner would look at and write a report.")
+    demo.add_argument("job", nargs="?", help="a job's TOML file (default: two months of generated orders)")
+    demo.add_argument("--out", default="out/demo", help="a folder for the report (default: %(default)s)")
 
     command("version", _version, "Print the version.")
     return parser
@@ -256,7 +257,7 @@ def _named_schema(name: str) -> Any:
 def _demo(options: argparse.Namespace) -> int:
     from omnistream.demo import run_demo
 
-    run_demo(Path(options.out))
+    run_demo(options.out, options.job)
     return 0
 
 

@@ -193,6 +193,7 @@ def _read_source(table: Table, base: Path) -> SourceSpec:
     if type_ == "stdin":
         if written:
             table.add("path", 'makes no sense with type = "stdin"', "remove one of the two")
+        written = ()
         if format_ == "parquet":
             table.add("format", "parquet cannot be read from a stream", 'use "ndjson" or "arrow", or a file')
     elif not written and not table.values.get("path"):

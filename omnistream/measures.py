@@ -194,6 +194,9 @@ def named_measure(
                 f"{quoted(op)} takes neither a column nor a condition",
                 "set its event types under [lifecycle]",
             )
+        taken = retail[op].condition
+        if taken is not None and not taken.plus and not taken.minus:
+            raise MeasureError(f"{quoted(op)} counts no event type", "name one under [lifecycle]")
         return replace(retail[op], name=name or op)
     if op not in OPERATIONS:
         raise MeasureError(f"{quoted(op)} is not a measure", did_you_mean(op, (*OPERATIONS, *RETAIL)))
