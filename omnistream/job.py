@@ -246,10 +246,8 @@ def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
             return None, ""
         return Schema.from_toml(path), ""
     except SchemaError as error:
-        for line in str(error).splitlines():
-            top.problems.add(
-                "schema", line, "mend the field"
-            ) if ";" not in line else top.problems.lines.append(line)
+        what, _, fix = " ".join(str(error).split()).removeprefix("schema: ").partition("; ")
+        top.problems.add("schema", what, fix or "mend it there")
         return None, ""
 
 
@@ -438,15 +436,17 @@ def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, st
         _claim_place(table, "type", "stdout", places)
     else:
         path = _read_target(table, base, places, example=f"out/{output or 'sales'}")
+    mode = _read_mode(table)
     table.finish()
-    return SinkSpec(output, type_, path, partition_by)
+    return SinkSpec(output, type_, path, partition_by, mode)
 
 
 def _read_dead_letter(table: Table, base: Path, places: dict[str, str]) -> DeadLetterSpec:
     type_: Any = table.text("type", default="ndjson", choices=("ndjson", "parquet"))
     path = _read_target(table, base, places, example="out/rejects.ndjson")
+    mode = _read_mode(table)
     table.finish()
-    return DeadLetterSpec(path, type_)
+    return DeadLetterSpec(path, type_, mode)
 
 
 def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> CheckpointSpec:
@@ -454,6 +454,10 @@ def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> Checkp
     interval_ms = table.duration("interval", "1m", "1m", positive=True)
     table.finish()
     return CheckpointSpec(path, interval_ms)
+
+
+def _read_mode(table: Table) -> Any:
+    return table.text("mode", default="error", choices=("error", "overwrite"))
 
 
 def _read_target(table: Table, base: Path, places: dict[str, str], example: str) -> str:

@@ -14,6 +14,8 @@ from omnistream.measures import Lifecycle, MeasureSpec
 from omnistream.rules import RuleSpec
 from omnistream.schema import Schema
 
+# When there is output at the path of a sink already: refuse, or replace it.
+Mode = Literal["error", "overwrite"]
 # Names that every pipeline gives to outputs of its own.
 ROWS = "rows"
 REJECTS = "rejects"
@@ -135,6 +137,7 @@ class SinkSpec:
     type: Literal["parquet", "ndjson", "arrow", "stdout"]
     path: str = ""
     partition_by: tuple[str, ...] = ()
+    mode: Mode = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class DeadLetterSpec:
 
     path: str
     type: Literal["ndjson", "parquet"] = "ndjson"
+    mode: Mode = "error"
 
 
 @dataclass(frozen=True, slots=True)
