@@ -14,7 +14,7 @@ What the columns of the source mean, and what becomes of them:
   back by the manufacturer and changes nothing for the retailer.)
 * A message has quantity, unit_price and discount, and its amount is quantity x unit_price x (1 - discount),
   rounded half-even to four decimals. For every line with a quantity that amount is exactly `sales_value`;
-  `price_lines` says how. The shelf price is met to within 1/10,000 or so, save on the lines that are split.
+  `price_lines` says how. The shelf price is met nearly always to 0.03 %, save on the lines that are split.
 * Lines of quantity zero (coupons, mostly) are written as they are; the job's clean stage rejects them.
 """
 
