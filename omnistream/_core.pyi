@@ -16,7 +16,8 @@ class CleanBatch:
 
     rows: int
     batch: Batch
-    max_watermark_ms: int
+    def with_batch(self, batch: Batch) -> "CleanBatch":
+        """The same survivors over a batch with more columns."""
     def to_batch(self) -> Batch:
         """Survivors only, copied."""
     def row_numbers(self) -> list[int]: ...

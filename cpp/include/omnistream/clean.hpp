@@ -26,11 +26,11 @@ enum class RuleKind : std::uint8_t {
 struct Rule {
     RuleKind kind = RuleKind::required;
     std::string column;
-    std::string other;   // less_than
-    std::string reason;  // the reason code of a reject
-    std::int64_t low = std::numeric_limits<std::int64_t>::min();   // in the lane's unit; ahead/behind: ms
+    std::string other;                                            // less_than
+    std::string reason;                                           // the reason code of a reject
+    std::int64_t low = std::numeric_limits<std::int64_t>::min();  // in the lane's unit; ahead/behind: ms
     std::int64_t high = std::numeric_limits<std::int64_t>::max();
-    double low_float = -std::numeric_limits<double>::infinity();   // range over float64
+    double low_float = -std::numeric_limits<double>::infinity();  // range over float64
     double high_float = std::numeric_limits<double>::infinity();
     std::vector<std::string> values;
 };
@@ -116,10 +116,10 @@ struct Cleaned {
     CleanCounts counts;
 };
 
-// Rows are taken in order. A row that fails a rule (the first in the list names the reason) is a reject; then a
-// row whose message is a duplicate is a duplicate (rows of one message share its fate: the message is looked up
-// once, at its first surviving row, with that row's key and event time); what is left meets the watermark of the
-// moment and then moves it.
+// Rows are taken in order. A row that fails a rule (the first in the list names the reason) is a reject; then
+// a row whose message is a duplicate is a duplicate (rows of one message share its fate: the message is
+// looked up once, at its first surviving row, with that row's key and event time); what is left meets the
+// watermark of the moment and then moves it.
 class Cleaner {
 public:
     Cleaner(std::vector<Rule> rules, std::string time_column, std::shared_ptr<Watermark> watermark,

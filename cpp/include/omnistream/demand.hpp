@@ -32,9 +32,9 @@ public:
     Demand(const Demand&) = delete;
     Demand& operator=(const Demand&) = delete;
 
-    // One closed day (columns window_start, window_end, keys, demand). The statistics of the keys that had a row
-    // on that day, in the order of the input: columns day (timestamp), keys, days (int32), demand (the lane of the day),
-    // mean, std, safety_stock (float64).
+    // One closed day (columns window_start, window_end, keys, demand). The statistics of the keys that had a
+    // row on that day, in the order of the input: columns day (timestamp), keys, days (int32), demand (the
+    // lane of the day), mean, std, safety_stock (float64).
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
     // The statistics of all keys as of the last day pushed, ordered by key; `demand` is that day's.
     Status current(std::shared_ptr<Batch>* all) const;

@@ -14,8 +14,9 @@ namespace omnistream {
 
 enum class Operation : std::uint8_t { count, sum, min, max, mean, std_dev, variance, distinct };
 
-// A condition turns each row into a weight: rows whose `column` (a dictionary column) holds one of `plus` weigh
-// +1, of `minus` -1, others 0 and are left out. So net units are one sum: + paid, - returned, - cancelled.
+// A condition turns each row into a weight: rows whose `column` (a dictionary column) holds one of `plus`
+// weigh +1, of `minus` -1, others 0 and are left out. So net units are one sum: + paid, - returned, -
+// cancelled.
 struct Condition {
     std::string column;  // empty: every row weighs +1
     std::vector<std::string> plus;
@@ -44,9 +45,9 @@ struct WindowCounts {
     std::int64_t late = 0;
 };
 
-// A tumbling window is final when the watermark reaches its end plus the allowed lateness. A row is late when its
-// window was final at the watermark that the row met on arrival, so lateness does not depend on how rows are
-// batched. Null keys group together. String key columns are encoded by dictionaries of the window's own.
+// A tumbling window is final when the watermark reaches its end plus the allowed lateness. A row is late when
+// its window was final at the watermark that the row met on arrival, so lateness does not depend on how rows
+// are batched. Null keys group together. String key columns are encoded by dictionaries of the window's own.
 class Window {
 public:
     // `key_types` and `measure_types` come from the schema of the batches that push() will see.
@@ -55,10 +56,13 @@ public:
     Window(const Window&) = delete;
     Window& operator=(const Window&) = delete;
 
+    // A measure that makes no sense for its column (the sum of a string, of a float64) is a schema error.
+    [[nodiscard]] Status validate() const;
     // Rows that are late are appended to late_rows (row numbers of the batch).
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
-    // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by value
-    // (nulls first, strings by bytes). Columns: window_start, window_end, keys (strings as utf8), measures.
+    // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by
+    // value (nulls first, strings by bytes). Columns: window_start, window_end, keys (strings as utf8),
+    // measures.
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
 
     [[nodiscard]] const WindowSpec& spec() const;
@@ -79,8 +83,8 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-// A line's amount: quantity x unit_price x (1 - discount), rounded half-even to scale 4. Null where an operand
-// is null (a null discount is none); an amount that int64 cannot hold is null and its row is listed.
+// A line's amount: quantity x unit_price x (1 - discount), rounded half-even to scale 4. Null where an
+// operand is null (a null discount is none); an amount that int64 cannot hold is null and its row is listed.
 [[nodiscard]] Column line_amount(const Column& quantity, const Column& unit_price, const Column* discount,
                                  std::string name, std::vector<std::int32_t>* overflowed);
 
