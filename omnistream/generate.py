@@ -1,8 +1,8 @@
 """Seeded apparel orders as NDJSON, written by the core at more than a million messages a second.
 
-The model stands at the top of ``cpp/include/omnistream/generate.hpp``: orders along a daily curve with bursts,
-lives from creation to return, Zipf-popular style-colours in sizes, discounts by channel and promotion, bounded
-disorder, and on demand dirt and duplicates. A spec stands for its bytes, on every machine.
+The model stands at the top of ``cpp/include/omnistream/generate.hpp``: orders along a daily curve with
+bursts, lives from creation to return, Zipf-popular style-colours in sizes, discounts by channel and promotion,
+bounded disorder, and on demand dirt and duplicates. A spec stands for its bytes, on every machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from omnistream.errors import JobError, SinkError
 BLOCK_BYTES = 4 << 20
 COMPRESSION_BY_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
 
-# How a message may be broken, and what the built-in order schemas make of it: a reason of decode; "clean", when
-# the message decodes and only a rule can find the fault; "decoded", when it is odd but legal.
+# How a message may be broken, and what the built-in order schemas make of it: a reason of decode; "clean",
+# when the message decodes and only a rule can find the fault; "decoded", when it is odd but legal.
 DIRT_OUTCOMES = {
     "truncated": "truncated_json",
     "glued": "trailing_data",
@@ -128,7 +128,9 @@ class GenerateSpec:
         for option, (low, high) in _WHOLE.items():
             value = getattr(self, option)
             if type(value) is not int or not low <= value <= high:
-                problems.append(f"generate: {option} must be a whole number from {low} to {high}, not {value!r}")
+                problems.append(
+                    f"generate: {option} must be a whole number from {low} to {high}, not {value!r}"
+                )
         for option, (low, high) in _REAL.items():
             value = getattr(self, option)
             if type(value) not in (int, float) or not low <= value <= high:
@@ -145,7 +147,9 @@ class GenerateSpec:
         """Return the spec of these options, with a `JobError` for one that does not exist."""
         known = [field.name for field in fields(cls)]
         unknown = [
-            f"generate: unknown option {name!r}; known: {', '.join(known)}" for name in options if name not in known
+            f"generate: unknown option {name!r}; known: {', '.join(known)}"
+            for name in options
+            if name not in known
         ]
         if unknown:
             raise JobError(unknown)
@@ -163,8 +167,8 @@ class Generated:
     duplicates : int
         Messages that repeat an earlier one, byte for byte; they are in `by_type`, too.
     lines, duplicate_lines, below_cost_lines : int
-        Order lines in messages that are not broken; of them in duplicates; of them priced below cost. A message with
-        a line below cost is never repeated.
+        Order lines in messages that are not broken; of them in duplicates; of them priced below cost. A
+        message with a line below cost is never repeated.
     by_type : dict
         Unbroken messages by event type.
     broken : dict
@@ -195,8 +199,8 @@ def generate(
     Parameters
     ----------
     target : path or binary file
-        A path ending in ``.gz`` or ``.zst`` is compressed. A path appears only once it is complete: the file is
-        written aside and renamed. An open file is written to and left open.
+        A path ending in ``.gz`` or ``.zst`` is compressed. A path appears only once it is complete: the file
+        is written aside and renamed. An open file is written to and left open.
     spec : GenerateSpec, optional
         What to write; or give its options as keywords.
     progress : callable, optional
@@ -232,7 +236,9 @@ def generate(
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        raise SinkError(f"{path}: cannot write: {error.strerror or error}; name a file in a folder that exists") from error
+        raise SinkError(
+            f"{path}: cannot write: {error.strerror or error}; name a file in a folder that exists"
+        ) from error
     return counts
 
 

@@ -1,7 +1,7 @@
 """Propose a schema from a sample of messages, and say how a schema and a sample differ.
 
-The sample is read in Python with ``json``: it is small, and every value is looked at. The way is: read messages,
-collect the values of every place in them, choose the array to explode, then type and name the rest.
+The sample is read in Python with ``json``: it is small, and every value is looked at. The way is: read
+messages, collect the values of every place in them, choose the array to explode, then type and name the rest.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ MAX_MESSAGES = 10_000
 MAX_BYTES = 16 << 20
 # A type is proposed when this share of the values fits it: dirt must not turn a price into a string.
 FITTING_SHARE = 0.95
+# Stricter for whole numbers: real fractions may be rare.
+WHOLE_SHARE = 0.99
+# Numbers with no more decimals than money has are taken for exact ones, whatever their name.
+MONEY_SCALE = 2
 # Strings with at most this share of distinct values become dictionaries; below so many values, by name only.
 DICTIONARY_SHARE = 0.1
 DICTIONARY_MIN_VALUES = 50
@@ -41,7 +45,21 @@ _QUANTITY = re.compile(r"(^|_)(qty|quantity|count|units|stock|weight|grams)(_|$)
 _TIME = re.compile(r"(^|_)(time|date|timestamp|ts|at|on|created|updated|modified)(_|$|ms$)")
 # Last keys that say too little alone: customer.id is customer_id.
 _GENERIC = frozenset(
-    ("id", "name", "type", "code", "value", "key", "number", "status", "phone", "email", "address", "title", "url")
+    (
+        "id",
+        "name",
+        "type",
+        "code",
+        "value",
+        "key",
+        "number",
+        "status",
+        "phone",
+        "email",
+        "address",
+        "title",
+        "url",
+    )
 )
 
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
@@ -80,7 +98,16 @@ class Inference:
 
 @dataclass(frozen=True)
 class Unread:
-    """A place of the sample that a schema does not read: its path, a type for it, and how often it has a value."""
+    """A place of the sample that a schema does not read.
+
+    Attributes
+    ----------
+    path : str
+    type : str
+        One for a field that reads it; empty for an array of plain values, which no column can hold.
+    share : float
+        Of the messages, or of the elements of its array, that have a value there.
+    """
 
     path: str
     type: str
@@ -106,7 +133,7 @@ class SchemaDiff:
         return bool(self.unread or self.absent)
 
     def __str__(self) -> str:
-        lines = [f"+ {each.path}: {each.type}, in {each.share:.1%}" for each in self.unread]
+        lines = [f"+ {each.path}: {each.type or 'array'}, in {each.share:.1%}" for each in self.unread]
         lines += [f"- {each.name} ({each.json_path}): not in the sample" for each in self.absent]
         return "\n".join(lines)
 
@@ -140,12 +167,16 @@ def infer(
             notes.append(f"{_path(place)} is always null; left out")
             continue
         if any(inner[: len(place)] == place and len(inner) > len(place) for inner in profile.leaves):
-            notes.append(f"{_path(place)} is a value in some messages and an object or array in others; left out")
+            notes.append(
+                f"{_path(place)} is a value in some messages and an object or array in others; left out"
+            )
             continue
         columns.append((place, values, _type(_snake_case(str(place[-1])), values)))
     columns = _limit(columns, notes)
     if not columns:
-        raise SchemaError("the sample has no message with a value to read; give NDJSON, one JSON object per line")
+        raise SchemaError(
+            "the sample has no message with a value to read; give NDJSON, one JSON object per line"
+        )
 
     names = _names([place for place, _, _ in columns])
     fields = []
@@ -168,7 +199,9 @@ def infer(
         if said:
             remarks[column] = f"{', '.join(said)} of {of}"
         if typing.misfits:
-            notes.append(f"{path}: {typing.misfits} of {len(values)} values are no {typing.type} and would be rejected")
+            notes.append(
+                f"{path}: {typing.misfits} of {len(values)} values are no {typing.type} and would be rejected"
+            )
     schema = Schema(name, tuple(fields), explode=_path(explode))
     return Inference(schema, tuple(notes), remarks, profile.messages, profile.broken)
 
@@ -240,7 +273,9 @@ def _messages(sample: Sample, max_messages: int, max_bytes: int) -> Iterator[Any
 
 def _head(path: Path, size_bytes: int) -> bytes:
     try:
-        with pa.input_stream(os.fspath(path), compression=COMPRESSION_BY_SUFFIX.get(path.suffix.lower())) as file:
+        with pa.input_stream(
+            os.fspath(path), compression=COMPRESSION_BY_SUFFIX.get(path.suffix.lower())
+        ) as file:
             return bytes(file.read(size_bytes))
     except OSError as error:
         raise SourceError(f"{path}: cannot read: {error.strerror or error}; name an NDJSON file") from error
@@ -323,21 +358,25 @@ def _choose_array(profile: _Profile) -> tuple[Place, list[str]]:
     for place, values in profile.leaves.items():
         lists = sum(isinstance(value, list) for value in values)
         if lists:
-            notes.append(f"{_path(place)} is an array of plain values in {lists} messages; no column can hold it")
+            notes.append(
+                f"{_path(place)} is an array of plain values in {lists} messages; no column can hold it"
+            )
     if not arrays:
         return (), notes
     best = max(arrays, key=lambda place: (len(arrays[place]), len(place), sum(arrays[place])))
     for place, lengths in arrays.items():
         if place != best:
-            notes.append(f"{_path(place)}[] is an array of objects in {len(lengths)} of {profile.messages} messages, "
-                         f"too; set explode to it to read its elements instead")  # fmt: skip
+            share = f"{len(lengths)} of {profile.messages} messages"
+            notes.append(f"{_path(place)}[] is an array of objects, too, in {share}; explode it instead to read it")
     return (*best, None), notes
 
 
 def _readable(place: Place, explode: Place) -> bool:
     if None not in place:
         return place != explode[:-1]  # null instead of the array
-    return place[: len(explode)] == explode and None not in place[len(explode) :] and len(place) > len(explode)
+    return (
+        place[: len(explode)] == explode and None not in place[len(explode) :] and len(place) > len(explode)
+    )
 
 
 def _limit(
@@ -375,7 +414,9 @@ def _type(name: str, values: Sequence[Any]) -> _Typing:
         typing = propose(name, filled)
         if typing is not None:
             return typing
-    return _Typing("string", coerce=True, misfits=sum(isinstance(value, bool | list | dict) for value in filled))
+    return _Typing(
+        "string", coerce=True, misfits=sum(isinstance(value, bool | list | dict) for value in filled)
+    )
 
 
 def _fits(filled: Sequence[Any], test: Callable[[Any], bool]) -> int | None:
@@ -445,16 +486,25 @@ def _as_number(name: str, filled: Sequence[Any]) -> _Typing | None:
     numbers = [number for number in map(_number, filled) if number is not None]
     if not numbers:
         return None
-    scales = [_scale(number) for number in numbers]
-    largest = max(abs(number) for number in numbers)
-    if not money and max(scales) == 0:
-        # Whole numbers beyond 64 bits are ids: kept as their text.
-        return _Typing("int64", coerce, misfits=misfits) if largest < _INT64 else _Typing("string", coerce=True)
-    exact = DECIMAL_SCALE if money else 2
-    too_fine = sum(scale > exact for scale in scales)
-    if largest * 10**DECIMAL_SCALE < _INT64 and too_fine <= (1 - FITTING_SHARE) * len(numbers):
-        return _Typing("decimal", coerce, misfits=misfits + sum(scale > DECIMAL_SCALE for scale in scales))
+    if all(number == number.to_integral_value() and abs(number) >= _INT64 for number in numbers):
+        return _Typing("string", coerce=True)  # ids beyond 64 bits, kept as their text
+    broken = sum(not _is_whole(number) for number in numbers)
+    if not money and broken <= (1 - WHOLE_SHARE) * len(numbers):
+        return _Typing("int64", coerce, misfits=misfits + broken)
+    beyond = sum(_scale(number) > DECIMAL_SCALE or not _in_decimal(number) for number in numbers)
+    fine = sum(_scale(number) > MONEY_SCALE for number in numbers) if not money else beyond
+    if max(fine, beyond) <= (1 - FITTING_SHARE) * len(numbers):
+        return _Typing("decimal", coerce, misfits=misfits + beyond)
     return _Typing("float64", coerce, misfits=misfits)
+
+
+def _is_whole(number: Decimal) -> bool:
+    """Tell whether a number was written without a fraction and fits 64 bits."""
+    return number.as_tuple().exponent == 0 and -_INT64 <= number < _INT64
+
+
+def _in_decimal(number: Decimal) -> bool:
+    return -_INT64 <= number.scaleb(DECIMAL_SCALE) < _INT64
 
 
 def _scale(number: Decimal) -> int:
@@ -470,7 +520,9 @@ def _as_text(name: str, filled: Sequence[Any]) -> _Typing | None:
     share = len({value for value in filled if isinstance(value, str)}) / len(filled)
     few = len(filled) < DICTIONARY_MIN_VALUES
     by_name = _CATEGORY.search(name) is not None and (few or share <= NAMED_DICTIONARY_SHARE)
-    return _Typing("dictionary" if by_name or (not few and share <= DICTIONARY_SHARE) else "string", misfits=misfits)
+    return _Typing(
+        "dictionary" if by_name or (not few and share <= DICTIONARY_SHARE) else "string", misfits=misfits
+    )
 
 
 # ---- names ----
