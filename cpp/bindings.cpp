@@ -497,6 +497,7 @@ PYBIND11_MODULE(_core, m) {
                      out->reasons.push_back(list.back().reason);
                  }
                  out->reasons.emplace_back("duplicate");
+                 out->reasons.emplace_back("amount_overflow");
                  out->watermark = std::move(marks);
                  if (duplicates)
                      out->duplicates =
@@ -509,9 +510,10 @@ PYBIND11_MODULE(_core, m) {
              py::arg("rules"), py::arg("time_column"), py::arg("watermark"),
              py::arg("duplicates") = py::none())
         .def("clean",
-             [](PyCleaner& self, const std::shared_ptr<Batch>& batch, std::int64_t now_ms) {
+             [](PyCleaner& self, const std::shared_ptr<Batch>& batch, std::int64_t now_ms,
+                         const std::vector<std::int32_t>& overflowed) {
                  Cleaned cleaned;
-                 without_gil([&] { return self.cleaner->clean(batch, now_ms, &cleaned); });
+                 without_gil([&] { return self.cleaner->clean(batch, now_ms, overflowed, &cleaned); });
                  py::dict counts;
                  counts["rows"] = cleaned.counts.rows;
                  counts["rejected"] = cleaned.counts.rejected;
