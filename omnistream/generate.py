@@ -1,8 +1,8 @@
 """Seeded apparel orders as NDJSON, written by the core at more than a million messages a second.
 
 The model stands at the top of ``cpp/include/omnistream/generate.hpp``: orders along a daily curve with
-bursts, lives from creation to return, Zipf-popular style-colours in sizes, discounts by channel and promotion,
-bounded disorder, and on demand dirt and duplicates. A spec stands for its bytes, on every machine.
+bursts, lives from creation to return, Zipf-popular style-colours in sizes, discounts by channel and
+promotion, bounded disorder, and on demand dirt and duplicates. A spec stands for its bytes everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from omnistream import _core
 from omnistream.errors import JobError, SinkError
 
 BLOCK_BYTES = 4 << 20
-COMPRESSION_BY_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
 
 # How a message may be broken, and what the built-in order schemas make of it: a reason of decode; "clean",
 # when the message decodes and only a rule can find the fault; "decoded", when it is odd but legal.
@@ -226,11 +225,10 @@ def generate(
     if not isinstance(target, str | os.PathLike):
         return _write(spec, target, progress)
     path = Path(target)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{os.getpid()}.part.{path.name}")  # pyarrow compresses by the suffix
     try:
         try:
-            codec = COMPRESSION_BY_SUFFIX.get(path.suffix.lower())
-            with pa.output_stream(os.fspath(aside), compression=codec) as file:
+            with pa.output_stream(os.fspath(aside)) as file:
                 counts = _write(spec, file, progress)
             aside.replace(path)
         finally:

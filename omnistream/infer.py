@@ -20,7 +20,6 @@ from typing import Any
 import pyarrow as pa
 
 from omnistream.errors import SchemaError, SourceError
-from omnistream.generate import COMPRESSION_BY_SUFFIX
 from omnistream.schema import DECIMAL_SCALE, MAX_FIELDS_PER_LEVEL, Field, Schema, _join_keys, parse_path
 
 MAX_MESSAGES = 10_000
@@ -367,7 +366,9 @@ def _choose_array(profile: _Profile) -> tuple[Place, list[str]]:
     for place, lengths in arrays.items():
         if place != best:
             share = f"{len(lengths)} of {profile.messages} messages"
-            notes.append(f"{_path(place)}[] is an array of objects, too, in {share}; explode it instead to read it")
+            notes.append(
+                f"{_path(place)}[] is an array of objects, too, in {share}; explode it instead to read it"
+            )
     return (*best, None), notes
 
 
