@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from ast import literal_eval
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,11 +54,18 @@ def numbered_lines(text, partition=0):
     return [(partition, number, line) for number, line in enumerate(lines, 1)]
 
 
+def pack(text, compression):
+    return gzip.compress(text) if compression == "gzip" else pa.compress(text, "zstd", asbytes=True)
+
+
+def run_on_stdin(command, **stdin):
+    return subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, **stdin).stdout
+
+
 # --- lines ----------------------------------------------------------------------------------------
 
-texts = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b"bc" * 9, b"\0", b"\xff"]), max_size=40).map(
-    b"".join
-)
+PIECES = [b"\n", b"\r\n", b"a", b"bc" * 9, b"\0", b"\xff"]
+texts = st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join)
 
 
 @settings(derandomize=True, deadline=None)
@@ -83,10 +91,9 @@ def test_lines_do_not_depend_on_the_size_of_blocks(text, batch_bytes):
 @settings(derandomize=True, deadline=None)
 @given(texts, st.integers(1, 30), st.integers(0, 9), st.sampled_from(["", ".gz", ".zst"]))
 def test_reading_goes_on_where_a_checkpoint_was_taken(text, batch_bytes, stop, suffix):
-    packed = {"": bytes, ".gz": gzip.compress, ".zst": lambda text: pa.compress(text, "zstd", asbytes=True)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"a.ndjson{suffix}"
-        file.write_bytes(packed[suffix](text))
+        file.write_bytes(pack(text, source.CODECS[suffix]) if suffix else text)
         spec = file_spec(file, batch_bytes=batch_bytes)
         blocks = list(open_source(spec))[:stop]
         position = blocks[-1].next if blocks else Position()
@@ -225,9 +232,7 @@ def test_positions_are_by_file(tmp_path):
 def test_compressed_files(tmp_path, compression, members):
     text = b"".join(b'{"number":%d}\n' % number for number in range(20_000))
     suffix = {"gzip": ".gz", "zstd": ".zst"}[compression]
-    packed = {"gzip": gzip.compress, "zstd": lambda text: pa.compress(text, "zstd", asbytes=True)}[
-        compression
-    ](text)
+    packed = pack(text, compression)
     (tmp_path / f"a.ndjson{suffix}").write_bytes(packed * members)
     (tmp_path / "a.ndjson").write_bytes(packed * members)
     named = list(open_source(file_spec(tmp_path / f"a.ndjson{suffix}", batch_bytes=1 << 16)))
@@ -241,16 +246,12 @@ def test_compressed_files(tmp_path, compression, members):
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_torn_compressed_file_gives_its_lines_and_then_an_error(tmp_path, suffix):
     text = b"".join(os.urandom(20).hex().encode() + b"\n" for _ in range(20_000))
-    packed = gzip.compress(text) if suffix == ".gz" else pa.compress(text, "zstd", asbytes=True)
+    packed = pack(text, source.CODECS[suffix])
     file = tmp_path / f"a.ndjson{suffix}"
     file.write_bytes(packed[: len(packed) * 3 // 4])
     blocks = []
-    with pytest.raises(SourceError, match=f"{file}: .*check that it is whole"):
+    with pytest.raises(SourceError, match=f"{file}: Truncated .*check that it is whole"):
         blocks.extend(open_source(file_spec(file, batch_bytes=1 << 12)))
-    blocks = []
-    with pytest.raises(SourceError, match="Truncated"):
-        for block in open_source(file_spec(file, batch_bytes=1 << 12)):
-            blocks.append(block)
     found = lines_of(blocks)
     assert found == numbered_lines(text)[: len(found)]
     assert len(found) > 5_000
@@ -265,13 +266,13 @@ def test_a_torn_compressed_file_gives_its_lines_and_then_an_error(tmp_path, suff
         (file_spec("{tmp}"), r"is a folder: name its files in source\.path, such as .*/\*\.ndjson"),
         (
             file_spec("{tmp}/a.ndjson", type="kafak"),
-            r"source\.type = 'kafak' is unknown: use one of file, stdin",
+            "'kafak' is unknown: use one of file, stdin",
         ),
         (file_spec("{tmp}/a.ndjson", format="csv"), "use one of ndjson, arrow, parquet"),
         (file_spec("{tmp}/a.ndjson", compression="lz4"), "use auto, none, gzip or zstd"),
         (
             file_spec("{tmp}/a.ndjson", compression="gzip", format="parquet"),
-            "Parquet compresses its own pages",
+            "compresses its own pages",
         ),
         (file_spec("{tmp}/a.ndjson", batch_bytes=0), "batch_bytes = 0 is out of range"),
         (file_spec("{tmp}/a.ndjson", batch_bytes=MAX_LINE_BYTES + 1), "is out of range: use 1 to 67108864"),
@@ -334,12 +335,10 @@ def test_stdin_is_read_to_its_end(tmp_path, as_file):
     if as_file:
         (tmp_path / "a").write_bytes(text)
         with (tmp_path / "a").open("rb") as stdin:
-            done = subprocess.run(
-                stdin_command(), stdin=stdin, cwd=REPOSITORY, check=True, capture_output=True
-            )
+            printed = run_on_stdin(stdin_command(), stdin=stdin)
     else:
-        done = subprocess.run(stdin_command(), input=text, cwd=REPOSITORY, check=True, capture_output=True)
-    blocks = [eval(line) for line in done.stdout.splitlines()]
+        printed = run_on_stdin(stdin_command(), input=text)
+    blocks = [literal_eval(line.decode()) for line in printed.splitlines()]
     assert b"".join(data for *_, data in blocks) == text
     position = 1
     for name, partition, first, data in blocks:
@@ -354,32 +353,24 @@ def test_a_quiet_pipe_hands_over_what_it_has():
         for position, text in enumerate([b"one\n", b"two\n", b"three\n"], 1):
             reader.stdin.write(text)
             reader.stdin.flush()
-            assert eval(reader.stdout.readline()) == ("stdin", 0, position, text)
+            assert literal_eval(reader.stdout.readline().decode()) == ("stdin", 0, position, text)
         reader.stdin.write(b"half ")
         reader.stdin.flush()
         reader.stdin.write(b"a line")
         reader.stdin.close()
-        assert eval(reader.stdout.readline()) == ("stdin", 0, 4, b"half a line")
+        assert literal_eval(reader.stdout.readline().decode()) == ("stdin", 0, 4, b"half a line")
     assert reader.returncode == 0
 
 
 def test_stdin_may_be_compressed_or_arrow():
     text = b"a\nb\n"
-    done = subprocess.run(
-        stdin_command(compression="gzip"),
-        input=gzip.compress(text),
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-    )
-    assert eval(done.stdout) == ("stdin", 0, 1, text)
+    printed = run_on_stdin(stdin_command(compression="gzip"), input=gzip.compress(text))
+    assert literal_eval(printed.decode()) == ("stdin", 0, 1, text)
     stream = io.BytesIO()
     with pa.ipc.new_stream(stream, ROWS.schema) as writer:
         writer.write(ROWS)
-    done = subprocess.run(
-        stdin_command("arrow"), input=stream.getvalue(), cwd=REPOSITORY, check=True, capture_output=True
-    )
-    assert eval(done.stdout) == ("stdin", 0, 1, ROWS.to_pylist())
+    printed = run_on_stdin(stdin_command("arrow"), input=stream.getvalue())
+    assert literal_eval(printed.decode()) == ("stdin", 0, 1, ROWS.to_pylist())
 
 
 def test_a_named_pipe_is_a_file(tmp_path):
