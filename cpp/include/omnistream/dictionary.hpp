@@ -11,22 +11,25 @@
 
 namespace omnistream {
 
-// A string to look up, anywhere in memory.
+// A string to look up, anywhere in memory: it may end at the last readable byte.
 struct Text {
     const char* data;
     std::uint32_t size;
 };
 
+// Any bytes are a string here, the empty one and those with zeros inside as well. Holds up to 2 GiB of them, the
+// bound of an Arrow utf8 column; more is std::bad_alloc.
 class Dictionary {
 public:
     Dictionary();
 
     [[nodiscard]] std::int32_t size() const { return static_cast<std::int32_t>(offsets_.size()) - 1; }
     [[nodiscard]] std::string_view value(std::int32_t code) const {
-        return {bytes_.data() + offsets_[code], static_cast<std::size_t>(offsets_[code + 1] - offsets_[code])};
+        return {bytes_.data() + offsets_[code],
+                static_cast<std::size_t>(offsets_[code + 1] - offsets_[code])};
     }
 
-    // The code of a string, adding it when new. `text` may end at the last readable byte.
+    // The code of a string, adding it when new.
     std::int32_t encode(std::string_view text);
     // The code of a string, or -1.
     [[nodiscard]] std::int32_t find(std::string_view text) const;
@@ -43,16 +46,29 @@ public:
     Status restore(const Column& column);
 
 private:
-    void grow();
-
-    // Strings of up to 16 bytes are compared inside the table; longer ones by hash, then in bytes_.
+    // A string of up to 16 bytes is its two words; of a longer one they are a hash and the last 8 bytes, and only
+    // strings that agree in them are compared in bytes_.
+    struct Key {
+        std::uint64_t low;
+        std::uint64_t high;
+        std::uint64_t hash;
+        std::uint32_t size;
+    };
     struct Slot {
         std::uint64_t low;
         std::uint64_t high;
         std::uint32_t size;
         std::int32_t code;  // -1: free
     };
-    Array<Slot> slots_;
+
+    static Key key(const char* data, std::uint32_t size);
+    static bool agrees(const Slot& slot, const Key& key);
+    std::int32_t lookup(const Key& key, const char* data) const;
+    std::int32_t probe(const Key& key, const char* data) const;
+    std::int32_t insert(const Key& key, const char* data);
+    void grow();
+
+    Array<Slot> slots_;  // open addressing, a power of two, at most half full
     std::uint64_t mask_ = 0;
     Array<char> bytes_;
     Array<std::int64_t> offsets_;
