@@ -39,7 +39,7 @@ def to_toml(schema: Schema) -> str:
 
 
 def differences(before: Schema, after: Schema) -> list[str]:
-    """Return one line per difference: ``-`` gone, ``+`` new, ``~`` changed. The names of schemas do not count."""
+    """Return one line per difference: ``-`` gone, ``+`` new, ``~`` changed. Names of schemas do not count."""
     old, new = before.to_dict(), after.to_dict()
     lines = [
         f"~ {key}: {_value(old.get(key, ''))} -> {_value(new.get(key, ''))}"
