@@ -32,10 +32,6 @@ class Clean:
         self.counts.update(counts)
         return clean, rejects
 
-    def expire(self) -> None:
-        """Forget the event ids that the watermark has passed."""
-        self._cleaner.expire()
-
     @property
     def state_bytes(self) -> int:
         """Memory of the remembered event ids."""

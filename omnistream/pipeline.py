@@ -31,9 +31,6 @@ from omnistream.window import Windows
 
 Outputs = dict[str, list[pa.RecordBatch]]
 
-# Event ids are forgotten in sweeps; between two of them the watermark must have moved this far.
-_EXPIRE_EVERY_MS = 60_000
-
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -110,7 +107,6 @@ class Pipeline:
         self.derive = Derive(job)
         self._rejects: Counter[str] = Counter()
         self._emitted: Counter[str] = Counter()
-        self._expired_ms = _core.Watermark.NONE
 
     def push(
         self, data: Any, *, source: str = "push", partition: int = 0, first_position: int | None = None
@@ -305,13 +301,9 @@ class Pipeline:
 
     def _close(self, outputs: Outputs) -> None:
         """Emit what the watermark has made final."""
-        watermark_ms = self.clean.watermark.value_ms
-        closed = self.windows.close(watermark_ms)
+        closed = self.windows.close(self.clean.watermark.value_ms)
         self._emit_all(outputs, closed)
         self._emit_all(outputs, self.derive.run(closed))
-        if watermark_ms - self._expired_ms >= _EXPIRE_EVERY_MS:
-            self._expired_ms = watermark_ms
-            self.clean.expire()
 
     def _emit_all(self, outputs: Outputs, batches: Mapping[str, Iterable[_core.Batch]]) -> None:
         for output, each in batches.items():

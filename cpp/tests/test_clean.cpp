@@ -157,7 +157,7 @@ using Rows = std::vector<std::int32_t>;
 // The survivors of one rule, and that each other row is a reject of it.
 Rows survivors(const Rule& one, const std::shared_ptr<Batch>& batch, std::int64_t now_ms = 0) {
     Cleaned out;
-    const Status status = cleaner({one}).clean(batch, now_ms, &out);
+    const Status status = cleaner({one}).clean(batch, now_ms, {}, &out);
     CHECK(status.ok());
     if (!status.ok()) return {-1};
     CHECK(out.counts.rows == batch->rows);
@@ -254,13 +254,13 @@ void allowed_values() {
     Cleaner one = cleaner({channels});
     Cleaned out;
     auto dictionary = std::make_shared<Dictionary>();
-    CHECK(one.clean(timed({codes("x", dictionary, {"store", "web", {}})}), 0, &out).ok());
+    CHECK(one.clean(timed({codes("x", dictionary, {"store", "web", {}})}), 0, {}, &out).ok());
     CHECK(out.batch->rows == Rows({1, 2}));
-    CHECK(one.clean(timed({codes("x", dictionary, values)}), 0, &out).ok());
+    CHECK(one.clean(timed({codes("x", dictionary, values)}), 0, {}, &out).ok());
     CHECK(out.batch->rows == Rows({0, 2, 3, 4}));
-    CHECK(one.clean(timed({codes("x", std::make_shared<Dictionary>(), {"web", "store"})}), 0, &out).ok());
+    CHECK(one.clean(timed({codes("x", std::make_shared<Dictionary>(), {"web", "store"})}), 0, {}, &out).ok());
     CHECK(out.batch->rows == Rows({0}));
-    CHECK(one.clean(timed({strings("x", {"store", "web"})}), 0, &out).ok());
+    CHECK(one.clean(timed({strings("x", {"store", "web"})}), 0, {}, &out).ok());
     CHECK(out.batch->rows == Rows({1}));
 }
 
@@ -272,7 +272,7 @@ void first_rule_names_the_reason() {
     const Rule price = less_than("unit_price", "unit_cost");
     const auto reasons = [&](std::vector<Rule> rules) {
         Cleaned out;
-        CHECK(cleaner(std::move(rules)).clean(batch, 0, &out).ok());
+        CHECK(cleaner(std::move(rules)).clean(batch, 0, {}, &out).ok());
         std::vector<std::pair<std::int32_t, std::int32_t>> pairs;
         for (const Reject& reject : out.rejects) pairs.emplace_back(reject.message, reject.reason);
         CHECK(out.batch->rows == Rows({3}));
@@ -299,7 +299,7 @@ void batches_that_do_not_fit() {
     const auto refusal = [&](Rule one) {
         one.reason = "my_reason";
         Cleaned out;
-        return cleaner({std::move(one)}).clean(batch, 0, &out);
+        return cleaner({std::move(one)}).clean(batch, 0, {}, &out);
     };
     CHECK(mentions(refusal(range("gone", 0, 1)), {"\"my_reason\"", "range", "\"gone\""}));
     CHECK(mentions(refusal(range("name", 0, 1)), {"\"my_reason\"", "\"name\"", "string"}));
@@ -313,19 +313,19 @@ void batches_that_do_not_fit() {
     CHECK(mentions(refusal(rule(RuleKind::required, "gone")), {"required", "\"gone\""}));
 
     Cleaned out;
-    CHECK(mentions(cleaner({}).clean(batch_of({integers("n", Type::int64, {1})}), 0, &out),
+    CHECK(mentions(cleaner({}).clean(batch_of({integers("n", Type::int64, {1})}), 0, {}, &out),
                    {"\"event_time\""}));
-    CHECK(mentions(cleaner({}).clean(batch_of({integers("event_time", Type::int64, {1})}), 0, &out),
+    CHECK(mentions(cleaner({}).clean(batch_of({integers("event_time", Type::int64, {1})}), 0, {}, &out),
                    {"\"event_time\""}));
     for (const char* column : {"gone", "weight"}) {
         auto filter = std::make_shared<DuplicateFilter>(std::vector<std::string>{"name", column}, 1'000);
-        CHECK(mentions(cleaner({}, 0, filter).clean(batch, 0, &out), {column}));
+        CHECK(mentions(cleaner({}, 0, filter).clean(batch, 0, {}, &out), {column}));
         CHECK(filter->size() == 0);
     }
     CHECK(mentions(cleaner({}, 0, std::make_shared<DuplicateFilter>(std::vector<std::string>{}, 1'000))
-                       .clean(batch, 0, &out),
+                       .clean(batch, 0, {}, &out),
                    {"no column"}));
-    CHECK(cleaner(std::vector<Rule>(70'000, range("n", 0, 1))).clean(batch, 0, &out).code() ==
+    CHECK(cleaner(std::vector<Rule>(70'000, range("n", 0, 1))).clean(batch, 0, {}, &out).code() ==
           Code::argument);
 }
 
@@ -333,11 +333,11 @@ void null_event_times() {
     const auto batch = batch_of({times({5, {}, 7})});
     auto watermark = std::make_shared<Watermark>(0);
     Cleaned out;
-    CHECK(mentions(Cleaner({}, "event_time", watermark, nullptr).clean(batch, 0, &out),
+    CHECK(mentions(Cleaner({}, "event_time", watermark, nullptr).clean(batch, 0, {}, &out),
                    {"\"event_time\"", "null", "row 1"}));
     CHECK(watermark->value() == Watermark::kNone);
     Cleaner guarded({rule(RuleKind::required, "event_time")}, "event_time", watermark, nullptr);
-    CHECK(guarded.clean(batch, 0, &out).ok());
+    CHECK(guarded.clean(batch, 0, {}, &out).ok());
     CHECK(out.batch->rows == Rows({0, 2}));
     CHECK(watermark->value() == 7);
 }
@@ -356,10 +356,10 @@ void rows_meet_the_watermark_before_them() {
     CHECK(out.batch->watermark_ms == Times({kNone, 90, 90, 120}));  // the rejected 500 has moved nothing
     CHECK(watermark->value() == 120);
     CHECK(watermark->max_event_time_ms() == 130);
-    CHECK(one.clean(batch_of({times({125, 140}), integers("n", Type::int64, {1, 1})}), 0, &out).ok());
+    CHECK(one.clean(batch_of({times({125, 140}), integers("n", Type::int64, {1, 1})}), 0, {}, &out).ok());
     CHECK(out.batch->watermark_ms == Times({120, 120}));
     CHECK(watermark->value() == 130);
-    CHECK(one.clean(batch_of({times({}), integers("n", Type::int64, {})}), 0, &out).ok());
+    CHECK(one.clean(batch_of({times({}), integers("n", Type::int64, {})}), 0, {}, &out).ok());
     CHECK(out.batch->rows.empty());
     CHECK(out.counts.rows == 0);
     CHECK(watermark->value() == 130);
@@ -396,7 +396,7 @@ void duplicates_expire_within_a_batch() {
     Cleaned out;
     const auto batch =
         batch_of({times({10, 110, 60, 111, 60, 61}), strings("id", {"a", "b", "a", "c", "a", "a"})});
-    CHECK(one.clean(batch, 0, &out).ok());
+    CHECK(one.clean(batch, 0, {}, &out).ok());
     // Row 2 meets 110 = 10 + 100: a duplicate. Row 4 meets 111: accepted, and remembered until 160.
     CHECK(out.batch->rows == Rows({0, 1, 3, 4}));
     CHECK(out.counts.duplicates == 2);
@@ -415,7 +415,7 @@ void rows_of_a_message_share_its_fate() {
         auto filter = std::make_shared<DuplicateFilter>(std::vector<std::string>{"id"}, 1'000);
         Cleaner one = cleaner({range("n", 1, 9)}, 0, filter);
         Cleaned out;
-        CHECK(one.clean(make(exploded), 0, &out).ok());
+        CHECK(one.clean(make(exploded), 0, {}, &out).ok());
         CHECK(out.batch->rows == Rows({1, 2, 3}));
         CHECK(out.batch->watermark_ms == Times({kNone, 10, 10}));
         CHECK(out.counts.rejected == 2);
@@ -446,7 +446,7 @@ void a_long_message() {
     batch->row_message = messages;
     Cleaner one = cleaner({}, 0, filter);
     Cleaned out;
-    CHECK(one.clean(batch, 0, &out).ok());
+    CHECK(one.clean(batch, 0, {}, &out).ok());
     CHECK(out.batch->rows.size() == 102);
     CHECK(out.batch->watermark_ms.back() == 1);
     CHECK(out.counts.duplicates == 1);
@@ -456,7 +456,7 @@ void a_long_message() {
 std::int64_t distinct_keys(std::vector<Column> columns, std::vector<std::string> key) {
     auto filter = std::make_shared<DuplicateFilter>(std::move(key), 1'000'000);
     Cleaned out;
-    CHECK(cleaner({}, 1'000'000, filter).clean(timed(std::move(columns)), 0, &out).ok());
+    CHECK(cleaner({}, 1'000'000, filter).clean(timed(std::move(columns)), 0, {}, &out).ok());
     CHECK(filter->size() == static_cast<std::int64_t>(out.batch->rows.size()));
     return filter->size();
 }
@@ -477,10 +477,10 @@ void keys_of_each_type() {
     auto filter = std::make_shared<DuplicateFilter>(std::vector<std::string>{"k"}, 1'000);
     Cleaner one = cleaner({}, 1'000, filter);
     Cleaned out;
-    CHECK(one.clean(timed({codes("k", std::make_shared<Dictionary>(), {"a", "b"})}), 0, &out).ok());
-    CHECK(one.clean(timed({codes("k", std::make_shared<Dictionary>(), {"b", "a"})}), 0, &out).ok());
+    CHECK(one.clean(timed({codes("k", std::make_shared<Dictionary>(), {"a", "b"})}), 0, {}, &out).ok());
+    CHECK(one.clean(timed({codes("k", std::make_shared<Dictionary>(), {"b", "a"})}), 0, {}, &out).ok());
     CHECK(out.counts.duplicates == 2);
-    CHECK(one.clean(timed({strings("k", {"c", "b"})}), 0, &out).ok());
+    CHECK(one.clean(timed({strings("k", {"c", "b"})}), 0, {}, &out).ok());
     CHECK(out.counts.duplicates == 1);
 }
 
@@ -727,7 +727,7 @@ void any_batches_give_the_same() {
                           codes("channel", dictionary, channel)},
                          "s", stream[begin].partition);
             Cleaned out;
-            CHECK(one.clean(batch, 0, &out).ok());
+            CHECK(one.clean(batch, 0, {}, &out).ok());
             std::vector<std::string> verdicts(end - begin);
             for (std::size_t i = 0; i < out.batch->rows.size(); ++i)
                 verdicts[out.batch->rows[i]] = "met " + std::to_string(out.batch->watermark_ms[i]);
