@@ -256,6 +256,25 @@ std::vector<Reject> rejects_of(const Batch& batch, const std::vector<std::int32_
     return rejects;
 }
 
+// ---- generate ----
+
+py::dict generate_counts(const Generator& generator) {
+    const GenerateCounts& counts = generator.counts();
+    py::dict by_type;
+    for (int i = 0; i < kEventTypeCount; ++i) by_type[kEventTypes[i]] = counts.by_type[i];
+    py::dict broken;
+    for (int i = 0; i < kDirtKindCount; ++i) broken[kDirtKinds[i].name] = counts.broken[i];
+    py::dict out;
+    out["events"] = counts.events;
+    out["duplicates"] = counts.duplicates;
+    out["lines"] = counts.lines;
+    out["duplicate_lines"] = counts.duplicate_lines;
+    out["below_cost_lines"] = counts.below_cost_lines;
+    out["by_type"] = by_type;
+    out["broken"] = broken;
+    return out;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -648,5 +667,6 @@ PYBIND11_MODULE(_core, m) {
                  }
                  return more ? py::object(py::bytes(out.data(), out.size())) : py::object(py::none());
              })
-        .def_property_readonly("events", &Generator::events);
+        .def_property_readonly("events", &Generator::events)
+        .def("counts", &generate_counts);
 }
