@@ -1,4 +1,4 @@
-"""The demo on the whole year: the replay is exact, the results are those of DuckDB over the original table."""
+"""The demo on the whole year: its replay is exact, and its results are DuckDB's over the original table."""
 
 from __future__ import annotations
 
