@@ -272,9 +272,7 @@ def _messages(sample: Sample, max_messages: int, max_bytes: int) -> Iterator[Any
 
 def _head(path: Path, size_bytes: int) -> bytes:
     try:
-        with pa.input_stream(
-            os.fspath(path), compression=COMPRESSION_BY_SUFFIX.get(path.suffix.lower())
-        ) as file:
+        with pa.input_stream(os.fspath(path)) as file:
             return bytes(file.read(size_bytes))
     except OSError as error:
         raise SourceError(f"{path}: cannot read: {error.strerror or error}; name an NDJSON file") from error
@@ -389,7 +387,7 @@ def _limit(
         level = [each for each in columns if (None in each[0]) is in_line]
         if len(level) > MAX_FIELDS_PER_LEVEL:
             level.sort(key=lambda each: -sum(value is not None for value in each[1]))
-            dropped = {each[0] for each in level[MAX_FIELDS_PER_LEVEL:]}
+            dropped = [each[0] for each in level[MAX_FIELDS_PER_LEVEL:]]
             notes.append(f"left out, as a level has at most {MAX_FIELDS_PER_LEVEL} fields: "
                          + ", ".join(map(_path, dropped)))  # fmt: skip
             columns = [each for each in columns if each[0] not in dropped]
