@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_JOB
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`). The interpreter flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_RUN
     except Exception as error:
+        if isinstance(error, BrokenPipeError) or isinstance(error.__cause__, BrokenPipeError):
+            # Whoever read our output has gone (`| head`). The interpreter flushes once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_RUN
         if options.debug:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--json", action="store_true", help="print one JSON object of metrics at the end, nothing else"
     )
+    run.add_argument("--overwrite", action="store_true", help="replace what earlier runs have written")
     run.add_argument("--quiet", action="store_true", help="show no progress on a terminal, either")
 
     check = command("check", _check, "Check jobs and read no data: prints every mistake.", overridden)
@@ -157,6 +158,8 @@ def _run(options: argparse.Namespace) -> int:
     from omnistream.progress import Display
     from omnistream.run import Stop, run_job
 
+    if options.overwrite:
+        job = job.overwriting()
     with Stop() as stop, Display(job.name, quiet=options.quiet) as display:
         result = run_job(job, on_progress=display.update if display.active else None, stop=stop)
     display.finish(result)
@@ -226,17 +229,17 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    if options.schema_action == "infer":
-        from omnistream.schema import infer
+    from omnistream.schema_text import differences, infer, to_toml
 
-        print(infer(Path(options.sample)).to_toml(), end="")
+    if options.schema_action == "infer":
+        print(to_toml(infer(options.sample)), end="")
         return 0
     if options.schema_action == "show":
-        print(_named_schema(options.schema).to_toml(), end="")
+        print(to_toml(_named_schema(options.schema)), end="")
         return 0
-    differences = _named_schema(options.after).diff(_named_schema(options.before))
-    print("\n".join(differences) or "no difference")
-    return EXIT_RUN if differences else 0
+    found = differences(_named_schema(options.before), _named_schema(options.after))
+    print("\n".join(found) or "no difference")
+    return EXIT_RUN if found else 0
 
 
 def _named_schema(name: str) -> Any:

@@ -154,6 +154,8 @@ def parse_job(
     dead_letter = None if dead_letter_table is None else _read_dead_letter(dead_letter_table, base, places)
     checkpoint_table = top.table("checkpoint")
     checkpoint = None if checkpoint_table is None else _read_checkpoint(checkpoint_table, base, places)
+    if checkpoint is not None and source is not None and source.type == "stdin":
+        top.add("checkpoint", "standard input cannot be read again from there", "remove it, or read files")
     top.finish()
 
     if problems.lines or schema is None:

@@ -287,7 +287,11 @@ class Pipeline:
         ):
             prefix = f"{name}."
             stage.restore(
-                {part.removeprefix(prefix): batch for part, batch in snapshot.parts.items() if part.startswith(prefix)}
+                {
+                    part.removeprefix(prefix): batch
+                    for part, batch in snapshot.parts.items()
+                    if part.startswith(prefix)
+                }
             )
         pipeline.clean.watermark.restore(snapshot.manifest["watermark"])
         ledger = snapshot.manifest["ledger"]
@@ -360,7 +364,9 @@ def _identity(job: JobSpec) -> dict[str, str]:
         "job": job.name,
         "schema": job.schema.fingerprint(),
         "time": digest(asdict(job.time)),
-        "clean": digest([[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]),
+        "clean": digest(
+            [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
+        ),
         "windows": digest([window.to_core(job.time.column, columns) for window in job.windows]),
         "derives": digest([asdict(derive) for derive in job.derives]),
     }

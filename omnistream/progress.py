@@ -62,12 +62,10 @@ def lines(progress: Progress, now_ms: int) -> list[str]:
         bar = "━" * round(share * _BAR_WIDTH)
         read = f"{bar:╌<{_BAR_WIDTH}} {share:4.0%}  {read} of {size(progress.bytes_total)}"
     watermark = f"watermark {moment(metrics.watermark_ms)}"
-    if None not in (metrics.watermark_ms, metrics.max_event_time_ms) and metrics.watermark_ms > _FIRST_MS:
-        behind = metrics.max_event_time_ms - metrics.watermark_ms
-        if metrics.watermark_ms <= _LAST_MS:
-            watermark += (
-                f", {span(behind)} behind the newest event, {span(now_ms - metrics.watermark_ms)} behind now"
-            )
+    if metrics.watermark_ms is not None and metrics.watermark_ms <= _LAST_MS:
+        newest = metrics.max_event_time_ms
+        behind = "" if newest is None else f"{span(newest - metrics.watermark_ms)} behind the newest event, "
+        watermark += f", {behind}{span(now_ms - metrics.watermark_ms)} behind now"
     shown = [
         f"{read}  {progress.events_per_second:,.0f} events/s",
         watermark,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FrameType, TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
+from omnistream.checkpoint import Snapshot, latest, prune
 from omnistream.errors import JobError
-from omnistream.job import REJECTS, JobSpec
 from omnistream.pipeline import Metrics, Pipeline
-from omnistream.sink import open_dead_letter, open_sink
-from omnistream.source import open_source
+from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
+from omnistream.sink.stdout import StdoutSink
+from omnistream.source import Block, Position, open_source
+from omnistream.spec import REJECTS, CheckpointSpec, JobSpec
 
+# The newest, and one to fall back to.
+KEPT_CHECKPOINTS = 2
 # Metrics walk the state: five times a second is enough for a reader and costs nothing.
 PROGRESS_INTERVAL_S = 0.2
 
@@ -31,11 +36,13 @@ class Progress:
     elapsed_s: float
     bytes_read: int
     bytes_total: int  # 0 where nobody knows it
+    messages_before: int = 0  # that the checkpoint had counted already
 
     @property
     def events_per_second(self) -> float:
-        """Messages per second since the start."""
-        return self.metrics.messages / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        """Messages per second since the start of this run."""
+        messages = self.metrics.messages - self.messages_before
+        return messages / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +117,14 @@ class Stop:
             signal.signal(each, handler)
 
 
-class _Sink(Protocol):
-    def write(self, batch: pa.RecordBatch) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    @property
-    def paths(self) -> Sequence[Any]: ...
-
-
 def run_job(
     job: JobSpec, on_progress: Callable[[Progress], None] | None = None, stop: Stop | None = None
 ) -> RunResult:
     """Run a job to the end of its input, or until it is asked to stop.
 
     At the end of the input every open window is flushed. A run that is stopped writes only what is final by
-    the watermark: a window that is still open would be written as if it were whole.
+    the watermark: a window that is still open would be written as if it were whole. With a [checkpoint] its
+    state is kept, and the next run of the job goes on from there; a run that came to the end leaves none.
 
     Parameters
     ----------
@@ -140,43 +140,33 @@ def run_job(
     JobError
         When the job has no source.
     OmnistreamError
-        When something breaks while it runs. Files that are not complete are taken back.
+        When something breaks while it runs. Output that is not complete stays invisible.
     """
     if job.source is None:
         raise JobError([f'{job.file}: source: is missing; add [source] with path = "orders.ndjson"'])
     stop = stop or Stop()
-    pipeline = Pipeline(job)
-    blocks = open_source(job.source)
-    started = reported = time.monotonic()
+    pipeline, positions, resumed = _start(job)
+    blocks = open_source(job.source, positions)
+    started = reported = saved = time.monotonic()
+    messages_before = pipeline.metrics().messages
     bytes_read = bytes_total = 0
+    at: tuple[str, int] | None = None  # the partition in work
 
     def progress() -> Progress:
-        return Progress(pipeline.metrics(), time.monotonic() - started, bytes_read, bytes_total)
+        return Progress(
+            pipeline.metrics(), time.monotonic() - started, bytes_read, bytes_total, messages_before
+        )
 
     with ExitStack() as on_failure:
-        sinks: dict[str, list[_Sink]] = {}
-        schemas = pipeline.schemas()
-        for spec in job.sinks:
-            sink = open_sink(spec, schemas[spec.output], job.name)
-            on_failure.callback(sink.abort)
-            sinks.setdefault(spec.output, []).append(sink)
-        if job.dead_letter is not None:
-            letters = open_dead_letter(job.dead_letter)
-            on_failure.callback(letters.abort)
-            sinks.setdefault(REJECTS, []).append(letters)
-
+        sinks = _open_sinks(job, pipeline.schemas(), "append" if resumed else None, on_failure)
         while stop.signal is None:
-            try:
-                stop.waiting = True
-                block = next(blocks, None)
-                stop.waiting = False
-            except StopRequestedError:
-                break
-            finally:
-                stop.waiting = False
+            block = _next(blocks, stop)
             if block is None:
-                _write(pipeline.flush(), sinks)
                 break
+            if at is not None and at != (block.source, block.partition):
+                # A file that was read to its end must not hold the watermark back.
+                _write(pipeline.mark_idle(*at), sinks)
+            at = block.source, block.partition
             outputs = pipeline.push(
                 block.data,
                 source=block.source,
@@ -184,24 +174,97 @@ def run_job(
                 first_position=block.first_position,
             )
             _write(outputs, sinks)
+            positions[block.source] = block.next
             bytes_read, bytes_total = block.bytes_read, block.bytes_total
-            if on_progress is not None and time.monotonic() - reported >= PROGRESS_INTERVAL_S:
-                reported = time.monotonic()
+            now = time.monotonic()
+            if job.checkpoint is not None and (now - saved) * 1_000 >= job.checkpoint.interval_ms:
+                _save(job.checkpoint, pipeline, positions, sinks)
+                saved = time.monotonic()
+            if on_progress is not None and now - reported >= PROGRESS_INTERVAL_S:
+                reported = now
                 on_progress(progress())
 
-        for each in (sink for group in sinks.values() for sink in group):
-            each.close()
+        if stop.signal is None:
+            _write(pipeline.flush(), sinks)
+        elif job.checkpoint is not None:
+            _save(job.checkpoint, pipeline, positions, sinks)
+        for sink in _all(sinks):
+            sink.close()
         on_failure.pop_all()
 
+    if job.checkpoint is not None and stop.signal is None:
+        _remove_checkpoints(job.checkpoint)
     last = progress()
     if on_progress is not None:
         on_progress(last)
-    paths = {output: [str(path) for sink in group for path in sink.paths] for output, group in sinks.items()}
+    paths = {output: [path for sink in group for path in sink.paths] for output, group in sinks.items()}
     return RunResult(last, paths, stop.signal.name if stop.signal else "")
 
 
-def _write(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Mapping[str, Sequence[_Sink]]) -> None:
+def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], bool]:
+    """Return the pipeline, where its sources go on, and whether a checkpoint says so."""
+    folder = None if job.checkpoint is None else latest(job.checkpoint.path)
+    if folder is None:
+        return Pipeline(job), {}, False
+    snapshot = Snapshot.load(folder)
+    positions = {source: Position(**each) for source, each in snapshot.manifest["positions"].items()}
+    return Pipeline.restore(snapshot, job), positions, True
+
+
+def _next(blocks: Iterator[Block], stop: Stop) -> Block | None:
+    """Wait for the next block; None at the end of the input, and when a request to stop ends the wait."""
+    try:
+        try:
+            stop.waiting = True
+            return None if stop.signal is not None else next(blocks, None)
+        finally:
+            stop.waiting = False
+    except StopRequestedError:  # from the outer block: a signal may come inside `finally`, too
+        return None
+
+
+Sinks = dict[str, list[Sink]]
+
+
+def _open_sinks(
+    job: JobSpec, schemas: Mapping[str, pa.Schema], mode: Mode | None, on_failure: ExitStack
+) -> Sinks:
+    sinks: Sinks = {}
+    for spec in job.sinks:
+        sink = open_sink(spec, schemas[spec.output], job.name, mode or spec.mode)
+        on_failure.callback(sink.abort)
+        sinks.setdefault(spec.output, []).append(sink)
+    if job.dead_letter is not None:
+        letters = open_dead_letter(job.dead_letter, mode or job.dead_letter.mode)
+        on_failure.callback(letters.abort)
+        sinks.setdefault(REJECTS, []).append(letters)
+    return sinks
+
+
+def _all(sinks: Sinks) -> Iterator[Sink]:
+    for group in sinks.values():
+        yield from group
+
+
+def _write(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks) -> None:
     for output, batches in outputs.items():
         for sink in sinks.get(output, ()):
             for batch in batches:
                 sink.write(batch)
+            if isinstance(sink, StdoutSink):
+                sink.flush()  # whoever reads it waits for what is final now, not for a full buffer
+
+
+def _save(
+    checkpoint: CheckpointSpec, pipeline: Pipeline, positions: Mapping[str, Position], sinks: Sinks
+) -> None:
+    """Make the output durable first: what a checkpoint has passed is never computed again."""
+    for sink in _all(sinks):
+        sink.flush()
+    pipeline.snapshot({source: asdict(each) for source, each in positions.items()}).save(checkpoint.path)
+    prune(checkpoint.path, KEPT_CHECKPOINTS)
+
+
+def _remove_checkpoints(checkpoint: CheckpointSpec) -> None:
+    while (folder := latest(checkpoint.path)) is not None:
+        shutil.rmtree(folder)

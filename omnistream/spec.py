@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from omnistream.measures import Lifecycle, MeasureSpec
@@ -191,6 +191,13 @@ class JobSpec:
     def columns(self) -> dict[str, str]:
         """The types of the columns that windows and the output ``rows`` see."""
         return with_amounts(schema_columns(self.schema), self.amount)
+
+    def overwriting(self) -> JobSpec:
+        """Return the job with sinks that replace what is there."""
+        letters = self.dead_letter and replace(self.dead_letter, mode="overwrite")
+        return replace(
+            self, sinks=tuple(replace(sink, mode="overwrite") for sink in self.sinks), dead_letter=letters
+        )
 
     def window(self, name: str) -> WindowSpec:
         """Return the window of this name."""

@@ -46,9 +46,7 @@ class Windows:
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Return the Arrow schema of each window's results."""
-        return {
-            name: pa.record_batch(window.empty_result()).schema for name, window in self._windows.items()
-        }
+        return {name: pa.record_batch(window.empty_result()).schema for name, window in self._windows.items()}
 
     @property
     def open_windows(self) -> int:

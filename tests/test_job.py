@@ -413,6 +413,11 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             'sink[1] "rows".type',
             'writes to "stdout", too',
         ),
+        (
+            {"source": {"type": "stdin"}, "checkpoint": {"path": "c"}},
+            "checkpoint",
+            "remove it, or read files",
+        ),
         ({"dead_letter": {}}, "dead_letter.path", "is missing"),
         ({"checkpoint": {"path": "c", "interval": "0s"}}, "checkpoint.interval", "is not longer than zero"),
     ],

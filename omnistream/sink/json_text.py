@@ -101,9 +101,9 @@ def json_text(column: Array) -> Array:
     elif is_a.is_string(kind) or is_a.is_large_string(kind):
         text = _join(['"', _escaped(column.cast(TEXT)), '"'])
     elif is_a.is_timestamp(kind):
-        # "2024-03-01 08:00:00.000Z", whatever the unit; the Z is there when the type has a time zone.
-        utc = column.cast(pa.timestamp(kind.unit, "UTC")) if kind.tz else column
-        text = _join(['"', pc.utf8_replace_slice(utc.cast(TEXT), 10, 11, "T"), '"'])
+        # "2024-03-01 08:00:00.000" in UTC. As text without a time zone: with one it takes 30 times as long.
+        plain = column.cast(pa.timestamp(kind.unit)).cast(TEXT)
+        text = _join(['"', pc.utf8_replace_slice(plain, 10, 11, "T"), 'Z"' if kind.tz else '"'])
     elif is_a.is_date(kind):
         text = _join(['"', column.cast(TEXT), '"'])
     elif is_a.is_floating(kind):
