@@ -56,6 +56,11 @@ use = "order_flat"
 max_disorder = "30s"
 
 [[clean.rule]]
+check = "price_range"
+low = 0.01
+high = 10_000
+
+[[clean.rule]]
 check = "price_below_cost"
 
 [[clean.rule]]
@@ -93,20 +98,24 @@ lead_time_days = 7
 output = "daily"
 type = "parquet"
 path = "daily"
+mode = "overwrite"
 
 [[sink]]
 output = "hourly"
 type = "parquet"
 path = "hourly"
+mode = "overwrite"
 
 [[sink]]
 output = "demand"
 type = "parquet"
 path = "demand"
+mode = "overwrite"
 
 [dead_letter]
 type = "ndjson"
 path = "rejects.ndjson"
+mode = "overwrite"
 """
 
 
@@ -190,7 +199,16 @@ def _places(job: JobSpec) -> dict[str, str]:
 
 def _summary(run: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """Collect what the last line shows. Every message and every row is in it once: the ledger."""
-    counts = ("messages", "decoded", "rows", "aggregated", "late", "duplicates")
+    counts = (
+        "messages",
+        "decoded",
+        "rejected_messages",
+        "rows",
+        "rejected_rows",
+        "aggregated",
+        "late",
+        "duplicates",
+    )
     return {
         **{name: run[name] for name in counts},
         "rejects": dict(run["rejects"]),
