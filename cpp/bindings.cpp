@@ -149,7 +149,7 @@ Schema schema_of(const py::dict& options) {
             .name = get<std::string>(field, "name"),
             .path = get<std::vector<std::string>>(field, "path"),
             .type = type_of(get<std::string>(field, "type")),
-            .in_line = get<bool>(field, "in_line"),
+            .level = static_cast<std::uint8_t>(get<bool>(field, "in_line")),
             .required = get<bool>(field, "required"),
             .coerce = get<bool>(field, "coerce"),
             .timestamp_forms = static_cast<std::uint8_t>(get<int>(field, "timestamp_forms")),
@@ -159,11 +159,12 @@ Schema schema_of(const py::dict& options) {
             .default_string = get<std::string>(field, "default_string"),
         });
     }
-    schema.explode = get<std::vector<std::string>>(options, "explode");
-    schema.explode_name = get<std::string>(options, "explode_name");
+    const auto explode = get<std::vector<std::string>>(options, "explode");
+    if (!explode.empty()) schema.explode.push_back({explode, get<std::string>(options, "explode_name")});
     schema.max_message_bytes = get<std::int64_t>(options, "max_message_bytes");
     schema.max_depth = get<std::int32_t>(options, "max_depth");
     schema.strict_utf8 = get<bool>(options, "strict_utf8");
+    schema.array_messages = get_or(options, "array_messages", false);
     return schema;
 }
 

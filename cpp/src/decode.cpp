@@ -20,7 +20,8 @@ const std::vector<Isa>& usable_isas() {
         std::vector<Isa> found;
 #if defined(__x86_64__)
         __builtin_cpu_init();
-        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+        const bool avx2 =
+            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
         if (avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512dq"))
             found.push_back({"avx512", avx512::make_kernel});
@@ -51,7 +52,9 @@ const Isa*& chosen_isa() {
 
 }  // namespace
 
-std::string decode_isa() { return chosen_isa()->name; }
+std::string decode_isa() {
+    return chosen_isa()->name;
+}
 
 std::vector<std::string> decode_isas() {
     std::vector<std::string> names;

@@ -259,7 +259,8 @@ void append_utf8(std::uint32_t point, std::string* out) {
 
 }  // namespace
 
-const char* unescape(const char* p, const char* end, std::string* out, const char** fault, bool* lone_surrogate) {
+const char* unescape(const char* p, const char* end, std::string* out, const char** fault,
+                     bool* lone_surrogate) {
     static constexpr char kEscapes[] = "\"\\/bfnrt";
     static constexpr char kMeanings[] = "\"\\/\b\f\n\r\t";
     for (;;) {
