@@ -179,7 +179,6 @@ const Condition kNet = {"type", {"paid"}, {"returned", "cancelled"}};
 const Condition kPaid = {"type", {"paid"}, {}};
 
 // ---- By hand
-// ---------------------------------------------------------------------------------------------------------
 
 void test_measures_by_hand() {
     Dictionaries dictionaries;
@@ -499,7 +498,6 @@ void test_byte_order() {
 }
 
 // ---- Against the model
-// -----------------------------------------------------------------------------------------------
 
 struct Group {
     std::int64_t rows = 0, net = 0, paid_amount = 0;
@@ -747,7 +745,7 @@ void test_snapshot_refused() {
     WindowSpec other = spec;
     other.measures[0].condition = kNet;
     Status status = window(other).restore(saved);
-    CHECK(status.code() == Code::state && status.message().find("-returned") != std::string::npos);
+    CHECK(status.code() == Code::state && status.message().find("-'returned'") != std::string::npos);
     other = spec;
     other.measures.push_back({"rows", Operation::count, "", {}});
     CHECK(window(other).restore(saved).code() == Code::state);
