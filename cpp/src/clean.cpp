@@ -11,7 +11,7 @@ namespace omnistream {
 namespace {
 
 constexpr std::uint16_t kPassed = 0xFFFF;
-constexpr std::size_t kMaxRules = kPassed - 1;  // the number after the last rule means a duplicate
+constexpr std::size_t kMaxRules = kPassed - 2;  // two more numbers mean a duplicate and an overflow
 // Duplicate lookups in flight at once.
 constexpr std::size_t kGroup = 32;
 constexpr std::string_view kNullKey = "\xFF";
@@ -330,7 +330,8 @@ Cleaner::Cleaner(std::vector<Rule> rules, std::string time_column, std::shared_p
     }
 }
 
-Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms, Cleaned* out) {
+Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
+                      const std::vector<std::int32_t>& overflowed, Cleaned* out) {
     if (rules_.size() > kMaxRules)
         return {Code::argument, "more than " + std::to_string(kMaxRules) + " clean rules"};
     const Column* const time = batch->find(time_column_);
@@ -343,6 +344,11 @@ Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms, C
     failed_.clear();
     failed_.resize(static_cast<std::size_t>(batch->rows), kPassed);
     for (std::size_t rule = 0; rule < rules_.size(); ++rule) apply(rule, *batch, now_ms);
+    const auto overflow = static_cast<std::uint16_t>(rules_.size() + 1);
+    for (const std::int32_t row : overflowed) {
+        std::uint16_t& failed = failed_[static_cast<std::size_t>(row)];
+        failed = std::min(failed, overflow);
+    }
 
     auto clean = std::make_shared<CleanBatch>();
     clean->batch = batch;

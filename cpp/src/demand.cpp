@@ -50,7 +50,7 @@ public:
 
     Status validate() const { return valid_; }
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
-    Status current(std::shared_ptr<Batch>* all) const;
+    Status current(bool only_without_demand, std::shared_ptr<Batch>* out) const;
     std::shared_ptr<Batch> empty_result() const { return finish(result_writers(0), 0); }
     std::int64_t keys() const;
     std::int64_t memory_bytes() const;
@@ -296,12 +296,18 @@ std::shared_ptr<Batch> Demand::Impl::finish(std::vector<ColumnWriter> writers, s
 
 // ---- The keys that live
 
-Status Demand::Impl::current(std::shared_ptr<Batch>* all) const {
+Status Demand::Impl::current(bool only_without_demand, std::shared_ptr<Batch>* out) const {
     OMNI_RETURN_NOT_OK(valid_);
-    const Array<std::uint32_t> order = live_rows_in_order();
-    std::vector<ColumnWriter> out = result_writers(order.size());
-    for (const std::uint32_t number : order) OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &out));
-    *all = finish(std::move(out), static_cast<std::int64_t>(order.size()));
+    Array<std::uint32_t> order = live_rows_in_order();
+    if (only_without_demand) {
+        const auto* last = std::remove_if(order.begin(), order.end(), [this](std::uint32_t number) {
+            return demand_of(table_->row(number) + layout_.words(), today_) != 0;
+        });
+        order.resize(static_cast<std::size_t>(last - order.begin()));
+    }
+    std::vector<ColumnWriter> writers = result_writers(order.size());
+    for (const std::uint32_t number : order) OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &writers));
+    *out = finish(std::move(writers), static_cast<std::int64_t>(order.size()));
     return {};
 }
 
@@ -463,7 +469,10 @@ Status Demand::push(const Batch& day, std::shared_ptr<Batch>* changed) {
     return impl_->push(day, changed);
 }
 Status Demand::current(std::shared_ptr<Batch>* all) const {
-    return impl_->current(all);
+    return impl_->current(false, all);
+}
+Status Demand::without_demand(std::shared_ptr<Batch>* some) const {
+    return impl_->current(true, some);
 }
 std::shared_ptr<Batch> Demand::empty_result() const {
     return impl_->empty_result();

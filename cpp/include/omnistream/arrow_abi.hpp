@@ -50,7 +50,11 @@ void export_batch(const Batch& batch, ArrowArray* array);
 // A struct array whose children are named and typed as `fields` (order free, more children allowed: they are
 // ignored) becomes a batch. Takes ownership of *array on success and on failure.
 // Accepted layouts: exactly the Arrow types that schema.hpp lists; omnistream/batch.py casts others first.
-Status import_batch(const ArrowSchema& schema, ArrowArray* array, const std::vector<Field>& fields, Batch* batch);
+Status import_batch(const ArrowSchema& schema, ArrowArray* array, const std::vector<Field>& fields,
+                    Batch* batch);
+
+// The fields of a struct array, by its own Arrow types: for state that is read back.
+Status fields_of(const ArrowSchema& schema, std::vector<Field>* fields);
 
 // A binary, large_binary, utf8 or large_utf8 array, one message per value; nulls are no messages but keep
 // their position. Takes ownership of *array.

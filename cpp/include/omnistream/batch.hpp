@@ -45,21 +45,23 @@ struct Message {
     std::int32_t ordinal = 0;
 };
 
-// Where the messages of a block come from, so that a reject at any later stage can name it and show its bytes.
+// Where the messages of a block come from, so that a reject at any later stage can name it and show its
+// bytes.
 struct Origin {
     std::string source;  // a path, a topic, or "push"
     std::int32_t partition = 0;
-    std::int64_t first_position = 0;     // the line number or offset of ordinal 0
-    std::shared_ptr<const void> owner;   // keeps the bytes alive
-    std::vector<Message> messages;       // in order of position; empty when rows were pushed as Arrow columns
+    std::int64_t first_position = 0;    // the line number or offset of ordinal 0
+    std::shared_ptr<const void> owner;  // keeps the bytes alive
+    std::vector<Message> messages;      // in order of position; empty when rows were pushed as Arrow columns
 };
 
 struct Batch {
     std::int64_t rows = 0;
     std::vector<Column> columns;
     std::shared_ptr<const Origin> origin;  // never null
-    std::vector<std::int32_t> row_message;  // per row: index into origin->messages, or for pushed rows the row itself
-    bool exploded = false;
+    std::vector<std::int32_t>
+        row_message;        // per row: index into origin->messages, or for pushed rows the row itself
+    bool exploded = false;  // rows are lines of messages; else a message has one row
 
     [[nodiscard]] const Column* find(std::string_view name) const {
         for (const Column& column : columns)
@@ -71,17 +73,17 @@ struct Batch {
 // A batch after clean: which rows live on, and the watermark that each of them met on arrival.
 struct CleanBatch {
     std::shared_ptr<const Batch> batch;
-    std::vector<std::int32_t> rows;         // ascending row numbers of the survivors
+    std::vector<std::int32_t> rows;          // ascending row numbers of the survivors
     std::vector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it
 };
 
 // A message or row that is not used.
 struct Reject {
-    std::int32_t message = 0;     // index into origin->messages, or the row for pushed rows
-    std::int32_t line = -1;       // line inside the message, -1 when the whole message is meant
+    std::int32_t message = 0;       // index into origin->messages, or the row for pushed rows
+    std::int32_t line = -1;         // line inside the message, -1 when the whole message is meant
     std::int32_t byte_offset = -1;  // of the fault inside the message, -1 when there is none
-    std::int32_t reason = 0;      // index into the reasons of the stage that rejects
-    std::string field;            // column or path at fault, may be empty
+    std::int32_t reason = 0;        // index into the reasons of the stage that rejects
+    std::string field;              // column or path at fault, may be empty
 };
 
 }  // namespace omnistream

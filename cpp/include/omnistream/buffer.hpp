@@ -1,4 +1,5 @@
-// Memory of the core: Array<T> is written to while it is built, Buffer is what it becomes, shared and read-only.
+// Memory of the core: Array<T> is written to while it is built, Buffer is what it becomes, shared and
+// read-only.
 #pragma once
 
 #include <cstddef>
@@ -91,7 +92,8 @@ public:
         if (data_ == nullptr) grow(0);
         buffer.size = static_cast<std::int64_t>(size_ * sizeof(T));
         buffer.data = reinterpret_cast<const std::uint8_t*>(data_);
-        buffer.owner = std::shared_ptr<const void>(data_, [](const void* p) { std::free(const_cast<void*>(p)); });
+        buffer.owner =
+            std::shared_ptr<const void>(data_, [](const void* p) { std::free(const_cast<void*>(p)); });
         data_ = nullptr;
         size_ = capacity_ = 0;
         return buffer;

@@ -66,7 +66,9 @@ public:
             std::shared_ptr<DuplicateFilter> duplicates /* may be null */);
 
     // A batch that does not fit the rules is an error before anything has changed.
-    Status clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms, Cleaned* out);
+    // `overflowed`: rows whose amount int64 cannot hold (add_amounts() lists them); rejected unless a rule did so.
+    Status clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
+                 const std::vector<std::int32_t>& overflowed, Cleaned* out);
     [[nodiscard]] const std::vector<Rule>& rules() const { return rules_; }
 
 private:

@@ -17,22 +17,22 @@ namespace omnistream {
 // Why a message is not decoded. The set is closed; docs/rejects.md explains each. Order is the wire order.
 enum class DecodeReason : std::int32_t {
     message_too_large,
-    truncated_json,    // the text ends before the value does
-    invalid_json,      // a byte that no JSON text can have here
-    trailing_data,     // something after the value
+    truncated_json,  // the text ends before the value does
+    invalid_json,    // a byte that no JSON text can have here
+    trailing_data,   // something after the value
     nesting_too_deep,
-    not_an_object,     // the message is JSON, but no object
+    not_an_object,  // the message is JSON, but no object
     missing_field,
     null_field,
     wrong_type,
-    invalid_utf8,      // bad UTF-8, or an escape that stands for no character (a lone surrogate)
-    out_of_range,      // a number that the column's type cannot hold
-    inexact_number,    // a number with more digits than the column's scale, or a fraction for an integer
+    invalid_utf8,    // bad UTF-8, or an escape that stands for no character (a lone surrogate)
+    out_of_range,    // a number that the column's type cannot hold
+    inexact_number,  // a number with more digits than the column's scale, or a fraction for an integer
     invalid_timestamp,
 };
 inline constexpr const char* kDecodeReasons[] = {
-    "message_too_large", "truncated_json", "invalid_json",  "trailing_data", "nesting_too_deep",
-    "not_an_object",     "missing_field",  "null_field",    "wrong_type",    "invalid_utf8",
+    "message_too_large", "truncated_json", "invalid_json",      "trailing_data", "nesting_too_deep",
+    "not_an_object",     "missing_field",  "null_field",        "wrong_type",    "invalid_utf8",
     "out_of_range",      "inexact_number", "invalid_timestamp",
 };
 
@@ -74,6 +74,6 @@ private:
 // The instruction set that the decoder runs with: OMNISTREAM_FORCE_ISA, or the best that this CPU has.
 [[nodiscard]] std::string decode_isa();
 [[nodiscard]] std::vector<std::string> decode_isas();  // those this build and CPU can run
-Status force_decode_isa(const std::string& name);       // for tests; affects decoders made afterwards
+Status force_decode_isa(const std::string& name);      // for tests; affects decoders made afterwards
 
 }  // namespace omnistream

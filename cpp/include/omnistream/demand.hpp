@@ -43,6 +43,8 @@ public:
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
     // The statistics of all keys as of the last day pushed, ordered by key; `demand` is that day's.
     Status current(std::shared_ptr<Batch>* all) const;
+    // Those of the keys that had no demand on that day: what a sink that kept every push() still lacks.
+    Status without_demand(std::shared_ptr<Batch>* some) const;
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
     [[nodiscard]] std::int64_t keys() const;

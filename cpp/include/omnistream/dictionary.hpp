@@ -25,7 +25,8 @@ public:
 
     [[nodiscard]] std::int32_t size() const { return static_cast<std::int32_t>(offsets_.size()) - 1; }
     [[nodiscard]] std::string_view value(std::int32_t code) const {
-        return {bytes_.data() + offsets_[code], static_cast<std::size_t>(offsets_[code + 1] - offsets_[code])};
+        return {bytes_.data() + offsets_[code],
+                static_cast<std::size_t>(offsets_[code + 1] - offsets_[code])};
     }
 
     // The code of a string, adding it when new.

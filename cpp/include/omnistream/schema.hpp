@@ -39,7 +39,7 @@ struct Field {
     bool required = false;  // missing or null rejects the message
     bool coerce = false;    // a number in a string, a number as a string; "" is null
     std::uint8_t timestamp_forms = kIso8601;
-    bool has_default = false;  // for missing and null
+    bool has_default = false;          // for missing and null
     std::int64_t default_integer = 0;  // in the lane's unit: bool, int32, int64, decimal, timestamp
     double default_float = 0;
     std::string default_string;

@@ -28,10 +28,10 @@ private:
     std::string message_;
 };
 
-#define OMNI_RETURN_NOT_OK(expression)                 \
-    do {                                               \
-        ::omnistream::Status status_ = (expression);   \
-        if (!status_.ok()) return status_;             \
+#define OMNI_RETURN_NOT_OK(expression)               \
+    do {                                             \
+        ::omnistream::Status status_ = (expression); \
+        if (!status_.ok()) return status_;           \
     } while (false)
 
 }  // namespace omnistream

@@ -1,0 +1,672 @@
+// The only file that knows Python: arguments in, Status to exceptions, batches out as Arrow capsules.
+// Every call that does work releases the GIL.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "omnistream/arrow_abi.hpp"
+#include "omnistream/clean.hpp"
+#include "omnistream/decode.hpp"
+#include "omnistream/demand.hpp"
+#include "omnistream/dictionary.hpp"
+#include "omnistream/encode.hpp"
+#include "omnistream/generate.hpp"
+#include "omnistream/rejects.hpp"
+#include "omnistream/window.hpp"
+
+namespace py = pybind11;
+using namespace omnistream;
+
+namespace {
+
+// ---- errors ----
+
+[[noreturn]] void raise(const Status& status) {
+    if (status.code() == Code::argument) throw py::value_error(status.message());
+    const char* names[] = {"OmnistreamError", "SchemaError", "DecodeError", "StateError"};
+    const py::object type =
+        py::module_::import("omnistream.errors").attr(names[static_cast<int>(status.code())]);
+    PyErr_SetString(type.ptr(), status.message().c_str());
+    throw py::error_already_set();
+}
+
+void check(const Status& status) {
+    if (!status.ok()) raise(status);
+}
+
+template <class Work>
+void without_gil(Work&& work) {
+    Status status;
+    {
+        const py::gil_scoped_release release;
+        status = work();
+    }
+    check(status);
+}
+
+// ---- Python objects that hold memory of a batch ----
+
+// A Python reference that C++ threads may drop: taking the GIL is the deleter's business.
+std::shared_ptr<const void> keep(py::object object) {
+    return {object.release().ptr(), [](const void* held) {
+                const py::gil_scoped_acquire acquire;
+                Py_DECREF(static_cast<PyObject*>(const_cast<void*>(held)));
+            }};
+}
+
+struct HeldBuffer {
+    Py_buffer view{};
+    explicit HeldBuffer(const py::object& object) {
+        if (PyObject_GetBuffer(object.ptr(), &view, PyBUF_SIMPLE) != 0) throw py::error_already_set();
+    }
+    HeldBuffer(const HeldBuffer&) = delete;
+    HeldBuffer& operator=(const HeldBuffer&) = delete;
+    ~HeldBuffer() {
+        const py::gil_scoped_acquire acquire;
+        PyBuffer_Release(&view);
+    }
+};
+
+// ---- Arrow capsules ----
+
+py::capsule schema_capsule(const std::vector<Column>& columns) {
+    auto* schema = new ArrowSchema{};
+    export_schema(columns, schema);
+    return py::capsule(schema, "arrow_schema", [](PyObject* capsule) {
+        auto* held = static_cast<ArrowSchema*>(PyCapsule_GetPointer(capsule, "arrow_schema"));
+        if (held->release != nullptr) held->release(held);
+        delete held;
+    });
+}
+
+py::capsule array_capsule(const Batch& batch) {
+    auto* array = new ArrowArray{};
+    export_batch(batch, array);
+    return py::capsule(array, "arrow_array", [](PyObject* capsule) {
+        auto* held = static_cast<ArrowArray*>(PyCapsule_GetPointer(capsule, "arrow_array"));
+        if (held->release != nullptr) held->release(held);
+        delete held;
+    });
+}
+
+struct Imported {
+    py::object schema_owner, array_owner;
+    ArrowSchema* schema;
+    ArrowArray* array;
+};
+
+Imported arrow_array(const py::object& object) {
+    if (!py::hasattr(object, "__arrow_c_array__"))
+        throw py::type_error("expected an Arrow array or record batch (an object with __arrow_c_array__)");
+    const auto pair = object.attr("__arrow_c_array__")().cast<py::tuple>();
+    Imported in{pair[0], pair[1], nullptr, nullptr};
+    in.schema = static_cast<ArrowSchema*>(PyCapsule_GetPointer(in.schema_owner.ptr(), "arrow_schema"));
+    in.array = static_cast<ArrowArray*>(PyCapsule_GetPointer(in.array_owner.ptr(), "arrow_array"));
+    if (in.schema == nullptr || in.array == nullptr) throw py::error_already_set();
+    return in;
+}
+
+std::shared_ptr<Batch> state_batch(const py::object& object) {
+    const Imported in = arrow_array(object);
+    auto batch = std::make_shared<Batch>();
+    batch->origin = std::make_shared<Origin>();
+    std::vector<Field> fields;
+    check(fields_of(*in.schema, &fields));
+    check(import_batch(*in.schema, in.array, fields, batch.get()));
+    return batch;
+}
+
+// ---- dictionaries of options to the core's structs ----
+
+Type type_of(const std::string& name) {
+    static const std::pair<const char*, Type> kNames[] = {
+        {"bool", Type::boolean},    {"int32", Type::int32},           {"int64", Type::int64},
+        {"decimal", Type::decimal}, {"float64", Type::float64},       {"timestamp", Type::timestamp_ms},
+        {"string", Type::string},   {"dictionary", Type::dictionary}, {"binary", Type::binary},
+    };
+    for (const auto& [key, type] : kNames)
+        if (name == key) return type;
+    throw py::value_error("unknown type '" + name + "'");
+}
+
+template <class T>
+T get(const py::dict& options, const char* key) {
+    if (!options.contains(key)) throw py::key_error(key);
+    return options[key].cast<T>();
+}
+
+template <class T>
+T get_or(const py::dict& options, const char* key, T otherwise) {
+    return options.contains(key) && !options[key].is_none() ? options[key].cast<T>() : otherwise;
+}
+
+Schema schema_of(const py::dict& options) {
+    Schema schema;
+    for (const py::handle item : options["fields"]) {
+        const auto field = item.cast<py::dict>();
+        schema.fields.push_back(Field{
+            .name = get<std::string>(field, "name"),
+            .path = get<std::vector<std::string>>(field, "path"),
+            .type = type_of(get<std::string>(field, "type")),
+            .in_line = get<bool>(field, "in_line"),
+            .required = get<bool>(field, "required"),
+            .coerce = get<bool>(field, "coerce"),
+            .timestamp_forms = static_cast<std::uint8_t>(get<int>(field, "timestamp_forms")),
+            .has_default = get<bool>(field, "has_default"),
+            .default_integer = get<std::int64_t>(field, "default_integer"),
+            .default_float = get<double>(field, "default_float"),
+            .default_string = get<std::string>(field, "default_string"),
+        });
+    }
+    schema.explode = get<std::vector<std::string>>(options, "explode");
+    schema.explode_name = get<std::string>(options, "explode_name");
+    schema.max_message_bytes = get<std::int64_t>(options, "max_message_bytes");
+    schema.max_depth = get<std::int32_t>(options, "max_depth");
+    schema.strict_utf8 = get<bool>(options, "strict_utf8");
+    return schema;
+}
+
+Rule rule_of(const py::dict& options) {
+    static const std::pair<const char*, RuleKind> kKinds[] = {
+        {"less_than", RuleKind::less_than}, {"range", RuleKind::range},       {"ahead", RuleKind::ahead},
+        {"behind", RuleKind::behind},       {"required", RuleKind::required}, {"allowed", RuleKind::allowed},
+    };
+    const auto kind = get<std::string>(options, "kind");
+    for (const auto& [name, value] : kKinds) {
+        if (kind != name) continue;
+        Rule rule;
+        rule.kind = value;
+        rule.column = get<std::string>(options, "column");
+        rule.other = get_or<std::string>(options, "other", "");
+        rule.reason = get<std::string>(options, "reason");
+        rule.low = get_or(options, "low", rule.low);
+        rule.high = get_or(options, "high", rule.high);
+        rule.low_float = get_or(options, "low_float", rule.low_float);
+        rule.high_float = get_or(options, "high_float", rule.high_float);
+        rule.values = get_or<std::vector<std::string>>(options, "values", {});
+        return rule;
+    }
+    throw py::value_error("unknown kind of rule '" + kind + "'");
+}
+
+Measure measure_of(const py::dict& options) {
+    static const std::pair<const char*, Operation> kOperations[] = {
+        {"count", Operation::count},       {"sum", Operation::sum},           {"min", Operation::min},
+        {"max", Operation::max},           {"mean", Operation::mean},         {"std", Operation::std_dev},
+        {"variance", Operation::variance}, {"distinct", Operation::distinct},
+    };
+    const auto op = get<std::string>(options, "op");
+    for (const auto& [name, value] : kOperations) {
+        if (op != name) continue;
+        Measure measure;
+        measure.name = get<std::string>(options, "name");
+        measure.operation = value;
+        measure.column = get_or<std::string>(options, "column", "");
+        const auto condition = get_or<py::dict>(options, "condition", {});
+        if (!condition.empty())
+            measure.condition = {get<std::string>(condition, "column"),
+                                 get<std::vector<std::string>>(condition, "plus"),
+                                 get<std::vector<std::string>>(condition, "minus")};
+        return measure;
+    }
+    throw py::value_error("unknown operation '" + op + "'");
+}
+
+std::vector<Type> types_of(const py::dict& options, const std::vector<std::string>& columns) {
+    const auto types = get<std::map<std::string, std::string>>(options, "types");
+    std::vector<Type> out;
+    for (const std::string& column : columns)
+        out.push_back(column.empty() ? Type::int64 : type_of(types.at(column)));
+    return out;
+}
+
+std::shared_ptr<Origin> origin_of(std::string source, std::int32_t partition, std::int64_t first_position) {
+    auto origin = std::make_shared<Origin>();
+    origin->source = std::move(source);
+    origin->partition = partition;
+    origin->first_position = first_position;
+    return origin;
+}
+
+// ---- results ----
+
+py::tuple decoded_to_python(const Decoded& decoded) {
+    static const std::vector<std::string> kReasons(std::begin(kDecodeReasons), std::end(kDecodeReasons));
+    const DecodeCounts& counts = decoded.counts;
+    py::dict numbers;
+    numbers["messages"] = counts.messages;
+    numbers["decoded"] = counts.decoded;
+    numbers["rejected"] = counts.rejected;
+    numbers["rows"] = counts.rows;
+    numbers["empty"] = counts.empty;
+    numbers["unknown_fields"] = counts.unknown_fields;
+    numbers["speculated"] = counts.speculated;
+    return py::make_tuple(decoded.batch, reject_table(*decoded.batch, decoded.rejects, "decode", kReasons),
+                          numbers);
+}
+
+std::vector<Reject> rejects_of(const Batch& batch, const std::vector<std::int32_t>& rows,
+                               const std::string& field) {
+    std::vector<Reject> rejects;
+    for (const std::int32_t row : rows) {
+        if (row < 0 || row >= batch.rows) throw py::index_error("a row outside the batch");
+        rejects.push_back({batch.row_message[row], line_of(batch, row), -1, 0, field});
+    }
+    return rejects;
+}
+
+// ---- generate ----
+
+py::dict generate_counts(const Generator& generator) {
+    const GenerateCounts& counts = generator.counts();
+    py::dict by_type;
+    for (int i = 0; i < kEventTypeCount; ++i) by_type[kEventTypes[i]] = counts.by_type[i];
+    py::dict broken;
+    for (int i = 0; i < kDirtKindCount; ++i) broken[kDirtKinds[i].name] = counts.broken[i];
+    py::dict out;
+    out["events"] = counts.events;
+    out["duplicates"] = counts.duplicates;
+    out["lines"] = counts.lines;
+    out["duplicate_lines"] = counts.duplicate_lines;
+    out["below_cost_lines"] = counts.below_cost_lines;
+    out["by_type"] = by_type;
+    out["broken"] = broken;
+    return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    m.doc() = "The C++ core of omnistream.";
+
+    py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch")
+        .def_readonly("rows", &Batch::rows)
+        .def_property_readonly("names",
+                               [](const Batch& batch) {
+                                   std::vector<std::string> names;
+                                   for (const Column& column : batch.columns) names.push_back(column.name);
+                                   return names;
+                               })
+        .def("__arrow_c_schema__", [](const Batch& batch) { return schema_capsule(batch.columns); })
+        .def(
+            "__arrow_c_array__",
+            [](const Batch& batch, const py::object&) {
+                return py::make_tuple(schema_capsule(batch.columns), array_capsule(batch));
+            },
+            py::arg("requested_schema") = py::none());
+
+    py::class_<CleanBatch, std::shared_ptr<CleanBatch>>(m, "CleanBatch")
+        .def_property_readonly("rows", [](const CleanBatch& clean) { return clean.rows.size(); })
+        .def_property_readonly(
+            "batch", [](const CleanBatch& clean) { return std::const_pointer_cast<Batch>(clean.batch); })
+        .def("with_batch",
+             [](const CleanBatch& clean, std::shared_ptr<Batch> batch) {
+                 auto replaced = std::make_shared<CleanBatch>(clean);
+                 replaced->batch = std::move(batch);
+                 return replaced;
+             })
+        .def("to_batch",
+             [](const CleanBatch& clean) {
+                 const py::gil_scoped_release release;
+                 return std::make_shared<Batch>(take(*clean.batch, clean.rows));
+             })
+        .def("row_numbers", [](const CleanBatch& clean) { return clean.rows; })
+        .def("watermarks_ms", [](const CleanBatch& clean) { return clean.watermark_ms; });
+
+    py::class_<Dictionary, std::shared_ptr<Dictionary>>(m, "Dictionary")
+        .def(py::init<>())
+        .def("__len__", &Dictionary::size)
+        .def("encode",
+             [](Dictionary& dictionary, const std::vector<std::string>& texts) {
+                 std::vector<Text> views;
+                 for (const std::string& text : texts)
+                     views.push_back({text.data(), static_cast<std::uint32_t>(text.size())});
+                 std::vector<std::int32_t> codes(texts.size());
+                 dictionary.encode(views.data(), views.size(), codes.data());
+                 return codes;
+             })
+        .def("values",
+             [](const Dictionary& dictionary) {
+                 py::list values;
+                 for (std::int32_t code = 0; code < dictionary.size(); ++code)
+                     values.append(py::bytes(dictionary.value(code).data(), dictionary.value(code).size()));
+                 return values;
+             })
+        .def("to_batch",
+             [](const Dictionary& dictionary) {
+                 auto batch = std::make_shared<Batch>();
+                 batch->rows = dictionary.size();
+                 batch->origin = std::make_shared<Origin>();
+                 batch->columns.push_back(dictionary.to_column("value"));
+                 return batch;
+             })
+        .def("restore",
+             [](Dictionary& dictionary, const py::object& batch) {
+                 const auto state = state_batch(batch);
+                 check(dictionary.restore(state->columns.at(0)));
+             })
+        .def_property_readonly("memory_bytes", &Dictionary::memory_bytes);
+
+    // ---- decode ----
+
+    py::class_<Decoder>(m, "Decoder")
+        .def(py::init([](const py::dict& options,
+                         const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
+                 Schema schema = schema_of(options);
+                 std::vector<std::shared_ptr<Dictionary>> dictionaries;
+                 for (const Field& field : schema.fields) {
+                     const bool wanted = field.type == Type::dictionary;
+                     const auto found = known.find(field.name);
+                     if (wanted && found == known.end())
+                         throw py::value_error("no dictionary for the field '" + field.name + "'");
+                     dictionaries.push_back(wanted ? found->second : nullptr);
+                 }
+                 return std::make_unique<Decoder>(std::move(schema), std::move(dictionaries));
+             }),
+             py::arg("schema"), py::arg("dictionaries"))
+        .def(
+            "decode_lines",
+            [](Decoder& decoder, const py::object& block, std::string source, std::int32_t partition,
+               std::int64_t first_position) {
+                auto held = std::make_shared<HeldBuffer>(block);
+                auto origin = origin_of(std::move(source), partition, first_position);
+                origin->owner = held;
+                const std::string_view bytes(static_cast<const char*>(held->view.buf),
+                                             static_cast<std::size_t>(held->view.len));
+                Decoded decoded;
+                without_gil([&] { return decoder.decode_lines(bytes, origin, &decoded); });
+                return decoded_to_python(decoded);
+            },
+            py::arg("block"), py::arg("source") = "push", py::arg("partition") = 0,
+            py::arg("first_position") = 1)
+        .def(
+            "decode_messages",
+            [](Decoder& decoder, const py::object& messages, std::string source, std::int32_t partition,
+               std::int64_t first_position) {
+                auto origin = origin_of(std::move(source), partition, first_position);
+                if (py::isinstance<py::list>(messages) || py::isinstance<py::tuple>(messages)) {
+                    // A private list: the caller may change theirs while the bytes are still in use.
+                    py::list held;
+                    for (const py::handle item : messages) {
+                        char* data = nullptr;
+                        Py_ssize_t size = 0;
+                        if (PyBytes_AsStringAndSize(item.ptr(), &data, &size) != 0)
+                            throw py::error_already_set();
+                        origin->messages.push_back({data, static_cast<std::uint32_t>(size),
+                                                    static_cast<std::int32_t>(origin->messages.size())});
+                        held.append(item);
+                    }
+                    origin->owner = keep(std::move(held));
+                } else {
+                    const Imported in = arrow_array(messages);
+                    check(import_messages(*in.schema, in.array, origin.get()));
+                }
+                Decoded decoded;
+                without_gil([&] { return decoder.decode_messages(origin, &decoded); });
+                return decoded_to_python(decoded);
+            },
+            py::arg("messages"), py::arg("source") = "push", py::arg("partition") = 0,
+            py::arg("first_position") = 0);
+    m.def("decode_isa", &decode_isa);
+    m.def("decode_isas", &decode_isas);
+    m.def("force_decode_isa", [](const std::string& name) { check(force_decode_isa(name)); });
+
+    // ---- encode ----
+
+    m.def(
+        "import_rows",
+        [](const py::object& rows, const py::dict& options, std::string source, std::int32_t partition,
+           std::int64_t first_position) {
+            const Imported in = arrow_array(rows);
+            auto batch = std::make_shared<Batch>();
+            batch->origin = origin_of(std::move(source), partition, first_position);
+            const Schema schema = schema_of(options);
+            without_gil([&] { return import_batch(*in.schema, in.array, schema.fields, batch.get()); });
+            return batch;
+        },
+        py::arg("rows"), py::arg("schema"), py::arg("source") = "push", py::arg("partition") = 0,
+        py::arg("first_position") = 0);
+    m.def("encode_columns", [](const std::shared_ptr<Batch>& batch,
+                               const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries) {
+        std::shared_ptr<Batch> encoded;
+        without_gil([&] { return encode_columns(*batch, dictionaries, &encoded); });
+        return encoded;
+    });
+    m.def("add_amounts", [](const std::shared_ptr<Batch>& batch, const std::string& quantity,
+                            const std::string& unit_price, const std::string& discount) {
+        std::shared_ptr<Batch> out;
+        std::vector<std::int32_t> overflowed;
+        without_gil([&] { return add_amounts(*batch, quantity, unit_price, discount, &out, &overflowed); });
+        return std::make_pair(out, overflowed);
+    });
+
+    // ---- clean ----
+
+    py::class_<Watermark, std::shared_ptr<Watermark>> watermark(m, "Watermark");
+    watermark.def(py::init<std::int64_t>(), py::arg("max_disorder_ms"))
+        .def("declare", &Watermark::declare)
+        .def("set_idle", [](Watermark& w, const std::string& source,
+                            std::int32_t partition) { w.set_idle(w.slot(source, partition)); })
+        .def("advance", &Watermark::advance)
+        .def_property_readonly("value_ms", &Watermark::value)
+        .def_property_readonly("max_event_time_ms", &Watermark::max_event_time_ms)
+        .def("snapshot",
+             [](const Watermark& w) {
+                 py::list partitions;
+                 for (const Watermark::Partition& p : w.partitions()) {
+                     py::dict item;
+                     item["source"] = p.source;
+                     item["partition"] = p.partition;
+                     item["max_event_time_ms"] = p.max_event_time_ms;
+                     item["idle"] = p.idle;
+                     partitions.append(item);
+                 }
+                 py::dict state;
+                 state["partitions"] = partitions;
+                 state["value_ms"] = w.value();
+                 state["max_event_time_ms"] = w.max_event_time_ms();
+                 return state;
+             })
+        .def("restore", [](Watermark& w, const py::dict& state) {
+            std::vector<Watermark::Partition> partitions;
+            for (const py::handle handle : state["partitions"]) {
+                const auto item = handle.cast<py::dict>();
+                partitions.push_back({get<std::string>(item, "source"), get<std::int32_t>(item, "partition"),
+                                      get<std::int64_t>(item, "max_event_time_ms"), get<bool>(item, "idle")});
+            }
+            w.restore(std::move(partitions), get<std::int64_t>(state, "value_ms"),
+                      get<std::int64_t>(state, "max_event_time_ms"));
+        });
+    watermark.attr("NONE") = Watermark::kNone;
+    watermark.attr("END") = Watermark::kEnd;
+
+    struct PyCleaner {
+        std::shared_ptr<Watermark> watermark;
+        std::shared_ptr<DuplicateFilter> duplicates;
+        std::vector<std::string> reasons;
+        std::unique_ptr<Cleaner> cleaner;
+    };
+    py::class_<PyCleaner>(m, "Cleaner")
+        .def(py::init([](const std::vector<py::dict>& rules, const std::string& time_column,
+                         std::shared_ptr<Watermark> marks, const std::optional<py::dict>& duplicates) {
+                 auto out = std::make_unique<PyCleaner>();
+                 std::vector<Rule> list;
+                 for (const py::dict& rule : rules) {
+                     list.push_back(rule_of(rule));
+                     out->reasons.push_back(list.back().reason);
+                 }
+                 out->reasons.emplace_back("duplicate");
+                 out->reasons.emplace_back("amount_overflow");
+                 out->watermark = std::move(marks);
+                 if (duplicates)
+                     out->duplicates =
+                         std::make_shared<DuplicateFilter>(get<std::vector<std::string>>(*duplicates, "key"),
+                                                           get<std::int64_t>(*duplicates, "within_ms"));
+                 out->cleaner =
+                     std::make_unique<Cleaner>(std::move(list), time_column, out->watermark, out->duplicates);
+                 return out;
+             }),
+             py::arg("rules"), py::arg("time_column"), py::arg("watermark"),
+             py::arg("duplicates") = py::none())
+        .def(
+            "clean",
+            [](PyCleaner& self, const std::shared_ptr<Batch>& batch, std::int64_t now_ms,
+               const std::vector<std::int32_t>& overflowed) {
+                Cleaned cleaned;
+                without_gil([&] { return self.cleaner->clean(batch, now_ms, overflowed, &cleaned); });
+                py::dict counts;
+                counts["rows"] = cleaned.counts.rows;
+                counts["rejected"] = cleaned.counts.rejected;
+                counts["duplicates"] = cleaned.counts.duplicates;
+                return py::make_tuple(cleaned.batch,
+                                      reject_table(*batch, cleaned.rejects, "clean", self.reasons), counts);
+            },
+            py::arg("batch"), py::arg("now_ms"), py::arg("overflowed") = std::vector<std::int32_t>{})
+        .def_property_readonly(
+            "remembered", [](const PyCleaner& self) { return self.duplicates ? self.duplicates->size() : 0; })
+        .def_property_readonly(
+            "memory_bytes",
+            [](const PyCleaner& self) { return self.duplicates ? self.duplicates->memory_bytes() : 0; })
+        .def("snapshot",
+             [](const PyCleaner& self) {
+                 return self.duplicates ? std::make_shared<Batch>(self.duplicates->snapshot()) : nullptr;
+             })
+        .def("restore", [](PyCleaner& self, const py::object& batch) {
+            if (self.duplicates) check(self.duplicates->restore(*state_batch(batch)));
+        });
+
+    m.def("rejects", [](const std::shared_ptr<Batch>& batch, const std::vector<std::int32_t>& rows,
+                        const std::string& stage, const std::string& reason, const std::string& field) {
+        return reject_table(*batch, rejects_of(*batch, rows, field), stage, {reason});
+    });
+
+    // ---- window ----
+
+    py::class_<Window>(m, "Window")
+        .def(py::init([](const py::dict& options) {
+            WindowSpec spec;
+            spec.name = get<std::string>(options, "name");
+            spec.size_ms = get<std::int64_t>(options, "size_ms");
+            spec.offset_ms = get_or<std::int64_t>(options, "offset_ms", 0);
+            spec.allowed_lateness_ms = get_or<std::int64_t>(options, "allowed_lateness_ms", 0);
+            spec.time_column = get<std::string>(options, "time_column");
+            spec.keys = get<std::vector<std::string>>(options, "keys");
+            std::vector<std::string> measured;
+            for (const auto& measure : get<std::vector<py::dict>>(options, "measures")) {
+                spec.measures.push_back(measure_of(measure));
+                measured.push_back(spec.measures.back().column);
+            }
+            std::vector<Type> key_types = types_of(options, spec.keys);
+            std::vector<Type> measure_types = types_of(options, measured);
+            auto window =
+                std::make_unique<Window>(std::move(spec), std::move(key_types), std::move(measure_types));
+            check(window->validate());
+            return window;
+        }))
+        .def("push",
+             [](Window& window, const CleanBatch& batch) {
+                 std::vector<std::int32_t> late;
+                 without_gil([&] { return window.push(batch, &late); });
+                 return late;
+             })
+        .def("advance",
+             [](Window& window, std::int64_t watermark_ms) {
+                 std::vector<std::shared_ptr<Batch>> closed;
+                 without_gil([&] { return window.advance(watermark_ms, &closed); });
+                 return closed;
+             })
+        .def("empty_result", &Window::empty_result)
+        .def_property_readonly("aggregated", [](const Window& window) { return window.counts().aggregated; })
+        .def_property_readonly("late", [](const Window& window) { return window.counts().late; })
+        .def_property_readonly("open_windows", &Window::open_windows)
+        .def_property_readonly("groups", &Window::groups)
+        .def_property_readonly("memory_bytes", &Window::memory_bytes)
+        .def("snapshot",
+             [](const Window& window) {
+                 py::dict parts;
+                 for (auto& [name, batch] : window.snapshot()) parts[name.c_str()] = batch;
+                 return parts;
+             })
+        .def("restore", [](Window& window, const std::map<std::string, py::object>& parts) {
+            std::vector<std::pair<std::string, std::shared_ptr<Batch>>> batches;
+            for (const auto& [name, part] : parts) batches.emplace_back(name, state_batch(part));
+            check(window.restore(batches));
+        });
+
+    // ---- derive ----
+
+    py::class_<Demand>(m, "Demand")
+        .def(py::init([](const py::dict& options) {
+            DemandSpec spec;
+            spec.horizon_days = get<std::int32_t>(options, "horizon_days");
+            spec.keys = get<std::vector<std::string>>(options, "keys");
+            spec.demand = get<std::string>(options, "demand");
+            spec.z = get<double>(options, "z");
+            spec.lead_time_days = get<double>(options, "lead_time_days");
+            std::vector<Type> key_types = types_of(options, spec.keys);
+            const Type demand_type = types_of(options, {spec.demand})[0];
+            auto demand = std::make_unique<Demand>(std::move(spec), std::move(key_types), demand_type);
+            check(demand->validate());
+            return demand;
+        }))
+        .def("push",
+             [](Demand& demand, const std::shared_ptr<Batch>& day) {
+                 std::shared_ptr<Batch> changed;
+                 without_gil([&] { return demand.push(*day, &changed); });
+                 return changed;
+             })
+        .def("current",
+             [](const Demand& demand) {
+                 std::shared_ptr<Batch> all;
+                 without_gil([&] { return demand.current(&all); });
+                 return all;
+             })
+        .def("without_demand",
+             [](const Demand& demand) {
+                 std::shared_ptr<Batch> some;
+                 without_gil([&] { return demand.without_demand(&some); });
+                 return some;
+             })
+        .def("empty_result", &Demand::empty_result)
+        .def_property_readonly("keys", &Demand::keys)
+        .def_property_readonly("memory_bytes", &Demand::memory_bytes)
+        .def("snapshot", &Demand::snapshot)
+        .def("restore",
+             [](Demand& demand, const py::object& batch) { check(demand.restore(*state_batch(batch))); });
+
+    // ---- generate ----
+
+    py::class_<Generator>(m, "Generator")
+        .def(py::init([](const py::kwargs& options) {
+            GenerateSpec spec;
+            spec.seed = get_or(options, "seed", spec.seed);
+            spec.events = get_or(options, "events", spec.events);
+            spec.nested = get_or(options, "nested", spec.nested);
+            spec.start_ms = get_or(options, "start_ms", spec.start_ms);
+            spec.span_ms = get_or(options, "span_ms", spec.span_ms);
+            spec.max_disorder_ms = get_or(options, "max_disorder_ms", spec.max_disorder_ms);
+            spec.styles = get_or(options, "styles", spec.styles);
+            spec.stores = get_or(options, "stores", spec.stores);
+            spec.customers = get_or(options, "customers", spec.customers);
+            spec.zipf_exponent = get_or(options, "zipf_exponent", spec.zipf_exponent);
+            spec.dirt = get_or(options, "dirt", spec.dirt);
+            spec.below_cost = get_or(options, "below_cost", spec.below_cost);
+            spec.duplicates = get_or(options, "duplicates", spec.duplicates);
+            spec.return_rate = get_or(options, "return_rate", spec.return_rate);
+            spec.cancel_rate = get_or(options, "cancel_rate", spec.cancel_rate);
+            return std::make_unique<Generator>(spec);
+        }))
+        .def("next",
+             [](Generator& generator, std::size_t size_bytes) -> py::object {
+                 Array<char> out;
+                 bool more = false;
+                 {
+                     const py::gil_scoped_release release;
+                     more = generator.next(size_bytes, &out);
+                 }
+                 return more ? py::object(py::bytes(out.data(), out.size())) : py::object(py::none());
+             })
+        .def_property_readonly("events", &Generator::events)
+        .def("counts", &generate_counts);
+}

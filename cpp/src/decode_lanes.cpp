@@ -1,0 +1,245 @@
+#include "decode_lanes.hpp"
+
+#include <bit>
+
+namespace omnistream {
+
+void Lane::reserve(std::size_t rows) {
+    switch (type) {
+        case Type::boolean: bytewise.reserve(rows); break;
+        case Type::int32: narrow.reserve(rows); break;
+        case Type::dictionary:
+            narrow.reserve(rows);
+            texts.reserve(rows);
+            break;
+        case Type::string:
+        case Type::binary: {
+            const bool first = offsets.capacity() == 0;
+            offsets.reserve(rows + 1);
+            if (first) offsets[0] = 0;
+            bytes.reserve(rows);
+            break;
+        }
+        default: wide.reserve(rows);
+    }
+}
+
+void Lane::set_nothing(std::size_t row, std::size_t encoded_rows) {
+    switch (type) {
+        case Type::boolean: bytewise[row] = 0; break;
+        case Type::int32: narrow[row] = 0; break;
+        case Type::dictionary: texts[row - encoded_rows] = {nullptr, 0}; break;
+        case Type::string:
+        case Type::binary: offsets[row + 1] = offsets[row]; break;
+        default: wide[row] = 0;
+    }
+}
+
+void Lane::set_default(std::size_t row, std::size_t encoded_rows, const Field& field) {
+    switch (type) {
+        case Type::boolean: bytewise[row] = field.default_integer != 0; break;
+        case Type::int32: narrow[row] = static_cast<std::int32_t>(field.default_integer); break;
+        case Type::dictionary:
+            texts[row - encoded_rows] = {field.default_string.data(),
+                                         static_cast<std::uint32_t>(field.default_string.size())};
+            break;
+        case Type::string:
+        case Type::binary: set_text(row, field.default_string); break;
+        case Type::float64: wide[row] = std::bit_cast<std::int64_t>(field.default_float); break;
+        default: wide[row] = field.default_integer;
+    }
+}
+
+Lanes::Lanes(const DecodePlan& plan, const std::vector<std::shared_ptr<Dictionary>>& dictionaries) : plan_(plan) {
+    lane.resize(plan.fields.size());
+    for (std::size_t i = 0; i < lane.size(); ++i) {
+        lane[i].type = plan.fields[i].field.type;
+        lane[i].dictionary = dictionaries[i];
+    }
+}
+
+void Lanes::begin() {
+    for (const Level level : {kMessage, kLine}) {
+        rows[level] = encoded[level] = 0;
+        const std::size_t capacity = capacity_[level];
+        capacity_[level] = 0;
+        grow(level, capacity == 0 ? 0 : capacity - 1);  // as much as the block before needed
+    }
+    message_number.clear();
+    line_end.clear();
+}
+
+void Lanes::grow(Level level, std::size_t row) {
+    constexpr std::size_t kFewest = 256;
+    std::size_t capacity = capacity_[level] + capacity_[level] / 2;
+    if (capacity <= row) capacity = row + 1;
+    if (capacity < kFewest) capacity = kFewest;
+    capacity_[level] = capacity;
+    for (const std::uint16_t field : plan_.by_bit[level]) lane[field].reserve(capacity);
+}
+
+void Lanes::fill(Level level, std::size_t row, std::uint64_t missing) {
+    for (; missing != 0; missing &= missing - 1) {
+        const std::uint16_t at = plan_.by_bit[level][static_cast<std::size_t>(std::countr_zero(missing))];
+        const Field& field = plan_.fields[at].field;
+        if (field.has_default) {
+            lane[at].set_default(row, encoded[level], field);
+        } else {
+            lane[at].set_nothing(row, encoded[level]);
+            lane[at].nulls.push_back(static_cast<std::int32_t>(row));
+        }
+    }
+}
+
+void Lanes::rollback() {
+    for (const Level level : {kMessage, kLine})
+        for (const std::uint16_t field : plan_.by_bit[level]) {
+            std::vector<std::int32_t>& nulls = lane[field].nulls;
+            while (!nulls.empty() && static_cast<std::size_t>(nulls.back()) >= rows[level]) nulls.pop_back();
+        }
+}
+
+void Lanes::encode() {
+    for (std::size_t i = 0; i < lane.size(); ++i) {
+        Lane& values = lane[i];
+        if (values.type != Type::dictionary) continue;
+        const Level level = plan_.fields[i].level;
+        const std::size_t first = encoded[level];
+        std::int32_t* codes = values.narrow.data() + first;
+        // Runs between nulls, which have no string and get the code 0 below a cleared validity bit.
+        std::size_t from = first;
+        for (; values.nulls_encoded < values.nulls.size(); ++values.nulls_encoded) {
+            const auto null = static_cast<std::size_t>(values.nulls[values.nulls_encoded]);
+            values.dictionary->encode(values.texts.data() + (from - first), null - from, codes + (from - first));
+            codes[null - first] = 0;
+            from = null + 1;
+        }
+        values.dictionary->encode(values.texts.data() + (from - first), rows[level] - from, codes + (from - first));
+    }
+    encoded[kMessage] = rows[kMessage];
+    encoded[kLine] = rows[kLine];
+}
+
+namespace {
+
+Buffer validity_of(const std::vector<std::int32_t>& nulls, std::size_t rows) {
+    Array<std::uint8_t> bits;
+    bits.resize((rows + 7) / 8, 0xff);
+    for (const std::int32_t row : nulls) bits[row >> 3] &= static_cast<std::uint8_t>(~(1U << (row & 7)));
+    return bits.finish();
+}
+
+template <class T>
+Array<T> repeat(const Array<T>& lanes, const std::vector<std::int32_t>& ends, std::size_t lines) {
+    Array<T> out;
+    out.resize(lines);
+    std::int32_t line = 0;
+    for (std::size_t message = 0; message < ends.size(); ++message)
+        for (const T value = lanes[message]; line < ends[message]; ++line) out[line] = value;
+    return out;
+}
+
+bool repeat_strings(Lane* values, const std::vector<std::int32_t>& ends, std::size_t lines) {
+    std::size_t total = 0;
+    std::int32_t begin = 0;
+    for (std::size_t message = 0; message < ends.size(); ++message) {
+        const auto size = static_cast<std::size_t>(values->offsets[message + 1] - values->offsets[message]);
+        total += size * static_cast<std::size_t>(ends[message] - begin);
+        begin = ends[message];
+    }
+    if (total > INT32_MAX) return false;
+    Array<std::int32_t> offsets;
+    Array<char> bytes;
+    offsets.resize(lines + 1);
+    bytes.resize(total);
+    offsets[0] = 0;
+    std::int32_t line = 0;
+    std::int32_t at = 0;
+    for (std::size_t message = 0; message < ends.size(); ++message) {
+        const char* text = values->bytes.data() + values->offsets[message];
+        const std::int32_t size = values->offsets[message + 1] - values->offsets[message];
+        for (; line < ends[message]; ++line) {
+            std::memcpy(bytes.data() + at, text, static_cast<std::size_t>(size));
+            at += size;
+            offsets[line + 1] = at;
+        }
+    }
+    values->offsets = std::move(offsets);
+    values->bytes = std::move(bytes);
+    return true;
+}
+
+std::vector<std::int32_t> repeat_nulls(const std::vector<std::int32_t>& nulls, const std::vector<std::int32_t>& ends) {
+    std::vector<std::int32_t> out;
+    for (const std::int32_t message : nulls)
+        for (std::int32_t line = message == 0 ? 0 : ends[message - 1]; line < ends[message]; ++line)
+            out.push_back(line);
+    return out;
+}
+
+bool repeat_values(Lane* values, const std::vector<std::int32_t>& ends, std::size_t lines) {
+    if (!values->nulls.empty()) values->nulls = repeat_nulls(values->nulls, ends);
+    switch (values->type) {
+        case Type::boolean: values->bytewise = repeat(values->bytewise, ends, lines); break;
+        case Type::int32:
+        case Type::dictionary: values->narrow = repeat(values->narrow, ends, lines); break;
+        case Type::string:
+        case Type::binary: return repeat_strings(values, ends, lines);
+        default: values->wide = repeat(values->wide, ends, lines);
+    }
+    return true;
+}
+
+}  // namespace
+
+bool Lanes::finish(Batch* batch) {
+    const std::size_t total = rows[plan_.exploded ? kLine : kMessage];
+    batch->rows = static_cast<std::int64_t>(total);
+    batch->exploded = plan_.exploded;
+    if (plan_.exploded) {
+        batch->row_message.resize(total);
+        std::int32_t line = 0;
+        for (std::size_t i = 0; i < line_end.size(); ++i)
+            for (; line < line_end[i]; ++line) batch->row_message[static_cast<std::size_t>(line)] = message_number[i];
+    } else {
+        batch->row_message = message_number;
+    }
+    bool fits = true;
+    for (std::size_t i = 0; i < lane.size(); ++i) {
+        Lane& values = lane[i];
+        if (plan_.exploded && plan_.fields[i].level == kMessage) fits &= repeat_values(&values, line_end, total);
+        Column column;
+        column.name = plan_.fields[i].field.name;
+        column.type = values.type;
+        column.length = batch->rows;
+        column.null_count = static_cast<std::int64_t>(values.nulls.size());
+        if (!values.nulls.empty()) column.validity = validity_of(values.nulls, total);
+        switch (values.type) {
+            case Type::boolean:
+                values.bytewise.resize(total);
+                column.values = values.bytewise.finish();
+                break;
+            case Type::dictionary: column.dictionary = values.dictionary; [[fallthrough]];
+            case Type::int32:
+                values.narrow.resize(total);
+                column.values = values.narrow.finish();
+                break;
+            case Type::string:
+            case Type::binary:
+                values.bytes.resize(static_cast<std::size_t>(values.offsets[total]));
+                values.offsets.resize(total + 1);
+                column.offsets = values.offsets.finish();
+                column.values = values.bytes.finish();
+                break;
+            default:
+                values.wide.resize(total);
+                column.values = values.wide.finish();
+        }
+        values.nulls.clear();
+        values.nulls_encoded = 0;
+        batch->columns.push_back(std::move(column));
+    }
+    return fits;
+}
+
+}  // namespace omnistream

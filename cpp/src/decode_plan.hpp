@@ -1,0 +1,83 @@
+// A schema compiled for decoding: which key, in which object, leads to which column.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "omnistream/schema.hpp"
+
+namespace omnistream {
+
+// Fields are counted per level, so that what a message or line has shown fits one word.
+enum Level : std::uint8_t { kMessage = 0, kLine = 1, kLevels = 2 };
+inline constexpr std::size_t kMostFieldsPerLevel = 64;
+
+// What stands behind a key of an object that the schema knows.
+struct Target {
+    enum Kind : std::uint8_t { unknown, field, object, explode };
+    Kind kind = unknown;
+    Level level = kMessage;
+    std::uint16_t index = 0;    // of the field, or of the node for object
+    std::uint64_t below = 0;    // bits of all fields at or below this key
+    std::uint64_t node_bit = 0; // object, explode: marks that it was entered
+    std::uint64_t nodes_below = 0;  // of this node and those inside it
+};
+
+// Keys of one object, looked up by their bytes. Open addressing on size and the outer bytes: no key is hashed whole.
+class KeyTable {
+public:
+    void insert(std::string_view key, const Target& target);
+    [[nodiscard]] const Target& find(const char* key, std::size_t size) const {
+        for (std::size_t i = hash(key, size) & mask_;; i = (i + 1) & mask_) {
+            const Slot& slot = slots_[i];
+            if (slot.target.kind == Target::unknown) return slot.target;
+            if (slot.key.size() == size && std::char_traits<char>::compare(slot.key.data(), key, size) == 0)
+                return slot.target;
+        }
+    }
+    [[nodiscard]] std::vector<std::pair<std::string, Target*>> entries();
+
+private:
+    struct Slot {
+        std::string key;
+        Target target;
+    };
+    static std::size_t hash(const char* key, std::size_t size) {
+        if (size == 0) return 0;
+        const auto at = [&](std::size_t i) { return static_cast<std::size_t>(static_cast<unsigned char>(key[i])); };
+        return (size * 31 + at(0) * 7 + at(size / 2) * 13 + at(size - 1)) * 0x9e3779b1U >> 8;
+    }
+
+    std::vector<Slot> slots_ = std::vector<Slot>(2);
+    std::size_t mask_ = 1;
+    std::size_t size_ = 0;
+};
+
+struct Node {
+    KeyTable keys;
+};
+
+struct FieldPlan {
+    Field field;
+    Level level = kMessage;
+    std::uint64_t bit = 0;  // in its level's word
+};
+
+struct DecodePlan {
+    Schema schema;
+    std::vector<FieldPlan> fields;        // schema order
+    std::vector<Node> nodes;              // [0]: the message
+    std::uint16_t line_node = 0;          // of an exploded element
+    bool exploded = false;
+    std::uint64_t explode_bit = 0;        // node bit of the exploded array
+    std::uint64_t all[kLevels] = {0, 0};  // bits of all fields
+    std::uint64_t required[kLevels] = {0, 0};
+    std::vector<std::uint16_t> by_bit[kLevels];  // bit number to field
+    bool speculate = true;                // false when there are too many nested objects to keep in a word
+
+    explicit DecodePlan(Schema schema);
+};
+
+}  // namespace omnistream

@@ -1,0 +1,683 @@
+// The careful reader: any JSON at any layout, and the only judge of what is wrong with a message.
+// Included by decode_<isa>.cpp after its simd_<isa>.hpp.
+#pragma once
+
+namespace omnistream::OMNI_ISA {
+
+// The first byte in [p, end) that ends or breaks a string's run of plain bytes, or `end`. Loads never pass
+// `readable`. *high tells whether bytes that are not ASCII may lie before it.
+inline const char* string_stop(const char* p, const char* end, const char* readable, bool* high) {
+    std::uint64_t not_ascii = 0;
+    const char* stop = end;
+    for (;;) {
+        if (readable - p < static_cast<std::ptrdiff_t>(Simd::kWidth)) {
+            while (p < end && *p != '"' && *p != '\\' && static_cast<unsigned char>(*p) >= 0x20)
+                not_ascii |= static_cast<unsigned char>(*p++) & 0x80U;
+            stop = p;
+            break;
+        }
+        const Simd::Scan found = Simd::scan(p);
+        if (found.stop != 0) {
+            not_ascii |= found.high & (found.stop ^ (found.stop - 1));
+            stop = p + std::countr_zero(found.stop);
+            break;
+        }
+        not_ascii |= found.high;
+        p += Simd::kWidth;
+        if (p >= end) break;
+    }
+    *high = not_ascii != 0;
+    return std::min(stop, end);
+}
+
+// What a value is to the layout learner: which reader takes it on the fast path.
+enum class Op : std::uint8_t {
+    string,      // p behind the opening quote
+    dictionary,  // p behind the opening quote
+    iso_time,    // p behind the opening quote
+    integer64,
+    decimal,
+    any,         // a field's value of another kind: the careful reader takes it
+    null,        // of a field or of an object that holds fields
+    skip_string,
+    skip_any,
+    end,         // the message is complete
+};
+
+// Structure passed since the value before: set bits in the order they are acted upon.
+enum Mark : std::uint8_t { kLineEnd = 1, kLineBegin = 2, kStrange = 4 /* not to be learnt */ };
+
+struct Step {
+    const char* begin;  // of the value as Op says
+    const char* end;    // behind it
+    Op op;
+    std::uint8_t marks;      // before the value
+    std::uint8_t depth;
+    Level level;
+    std::uint16_t field;
+    std::uint64_t bit;       // of the field
+    std::uint64_t entered;   // nodes entered before the value
+    std::uint64_t forbidden; // null of an object: it must not have been entered
+    const void* object;      // identity of an unknown key: where and which
+    std::string_view key;
+};
+
+// Bytes of unescaped strings, at rest until clear().
+class Arena {
+public:
+    std::string& next() {
+        if (used_ == strings_.size()) strings_.emplace_back();
+        std::string& text = strings_[used_++];
+        text.clear();
+        return text;
+    }
+    void clear() { used_ = 0; }
+    [[nodiscard]] bool empty() const { return used_ == 0; }
+
+private:
+    std::deque<std::string> strings_;
+    std::size_t used_ = 0;
+};
+
+class Reader {
+public:
+    Reader(const DecodePlan& plan, Lanes& lanes, Arena& arena) : plan_(plan), lanes_(lanes), arena_(arena) {
+        faults_.resize(plan.fields.size());
+    }
+
+    // One message. On success its rows are complete in the lanes; steps() holds what a learner wants to know.
+    // Bytes up to `readable` may be loaded, bytes from `end` on mean nothing.
+    bool read(const char* begin, const char* end, const char* readable, bool learn, Reject* reject) {
+        begin_ = begin;
+        end_ = end;
+        readable_ = readable;
+        learning_ = learn;
+        steps_.clear();
+        marks_ = 0;
+        entered_ = 0;
+        seen_[kMessage] = seen_[kLine] = faulty_[kMessage] = faulty_[kLine] = 0;
+        explode_ = Explode::missing;
+        unknown_ = 0;
+        line_ = lanes_.rows[kLine];
+        line_fault_.reason = kNone;
+        syntax_reason_ = kNone;
+        lanes_.ensure(kMessage, lanes_.rows[kMessage]);
+
+        const char* p = spaces(begin);
+        if (p == end) {
+            truncated();
+        } else if (*p == '{') {
+            p = object(p + 1, &plan_.nodes[0], 1);
+            if (p != nullptr) {
+                step_end(p);
+                p = spaces(p);
+                if (p != end) syntax(DecodeReason::trailing_data, p);
+            }
+        } else {
+            const char* value = p;
+            p = skip(p, 0);
+            if (p != nullptr && (p = spaces(p)) != end) syntax(DecodeReason::trailing_data, p);
+            if (syntax_reason_ == kNone) syntax(DecodeReason::not_an_object, value);
+        }
+        if (syntax_reason_ != kNone) {
+            *reject = {0, -1, static_cast<std::int32_t>(syntax_at_ - begin_), syntax_reason_, {}};
+            rollback();
+            return false;
+        }
+        return judge(reject);
+    }
+
+    // A field's value at the fast path's position: the same meaning, with the row that is being filled there.
+    // nullptr when there is a fault of any kind, or a null.
+    const char* read_single(const char* p, const char* end, const char* readable, std::uint16_t field,
+                            std::size_t line, int depth) {
+        end_ = end;
+        readable_ = readable;
+        learning_ = false;
+        line_ = line;
+        syntax_reason_ = kNone;
+        const FieldPlan& plan = plan_.fields[field];
+        seen_[plan.level] = faulty_[plan.level] = 0;
+        p = field_value(p, field, depth);
+        return p != nullptr && seen_[plan.level] == plan.bit ? p : nullptr;
+    }
+    // A value of no interest, checked for syntax only.
+    const char* skip_single(const char* p, const char* end, const char* readable, int depth) {
+        end_ = end;
+        readable_ = readable;
+        return skip(p, depth);
+    }
+
+    [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
+    [[nodiscard]] bool learnable() const { return (marks_ & kStrange) == 0; }
+    [[nodiscard]] std::int64_t unknown_fields() const { return unknown_; }
+
+private:
+    static constexpr std::int32_t kNone = -1;
+    enum class Explode : std::uint8_t { missing, null, wrong, array };
+    struct Fault {
+        std::int32_t reason = kNone;
+        const char* at = nullptr;
+    };
+
+    // ---- structure ----
+
+    const char* spaces(const char* p) const {
+        while (p != end_ && json::is_space(*p)) ++p;
+        return p;
+    }
+
+    const char* syntax(DecodeReason reason, const char* at) {
+        syntax_reason_ = static_cast<std::int32_t>(reason);
+        syntax_at_ = at;
+        return nullptr;
+    }
+    const char* truncated() { return syntax(DecodeReason::truncated_json, end_); }
+    const char* invalid(const char* at) {
+        return at == end_ ? truncated() : syntax(DecodeReason::invalid_json, at);
+    }
+
+    // Behind the opening brace to behind the closing one. `node` is null in objects that the schema does not know.
+    const char* object(const char* p, const Node* node, int depth) {
+        if (depth > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p - 1);
+        p = spaces(p);
+        if (p != end_ && *p == '}') return p + 1;
+        for (;;) {
+            std::string_view key;
+            if (p == end_ || *p != '"') return invalid(p);
+            if ((p = key_string(p + 1, &key)) == nullptr) return nullptr;
+            p = spaces(p);
+            if (p == end_ || *p != ':') return invalid(p);
+            p = spaces(p + 1);
+            if (p == end_) return truncated();
+            p = value(p, node, key, depth);
+            if (p == nullptr) return nullptr;
+            p = spaces(p);
+            if (p == end_) return truncated();
+            if (*p == '}') return p + 1;
+            if (*p != ',') return invalid(p);
+            p = spaces(p + 1);
+        }
+    }
+
+    // Behind a key's opening quote to behind its closing one.
+    const char* key_string(const char* p, std::string_view* key) {
+        bool high = false;
+        const char* stop = string_stop(p, end_, readable_, &high);
+        if (stop == end_) return truncated();
+        if (*stop == '"') {
+            *key = {p, static_cast<std::size_t>(stop - p)};
+            ++stop;
+        } else {
+            marks_ |= kStrange;
+            std::string& text = arena_.next();
+            const char* fault = nullptr;
+            bool lone_surrogate = false;
+            stop = json::unescape(p, end_, &text, &fault, &lone_surrogate);
+            if (stop == nullptr) return invalid(fault);
+            *key = text;
+        }
+        if (high && plan_.schema.strict_utf8) {
+            const char* fault = json::utf8_fault(p, stop - 1);
+            if (fault != stop - 1) return invalid(fault);
+        }
+        return stop;
+    }
+
+    const char* value(const char* p, const Node* node, std::string_view key, int depth) {
+        static const Target kUnknown{};
+        const Target& target = node == nullptr ? kUnknown : node->keys.find(key.data(), key.size());
+        switch (target.kind) {
+            case Target::field: {
+                const FieldPlan& field = plan_.fields[target.index];
+                const char* behind = field_value(p, target.index, depth);
+                if (learning_ && behind != nullptr) step_field(p, behind, field, target.index, depth);
+                return behind;
+            }
+            case Target::object: return known_object(p, target, depth);
+            case Target::explode: return lines(p, target, depth);
+            case Target::unknown: break;
+        }
+        ++unknown_;
+        const char* behind = skip(p, depth);
+        if (learning_ && behind != nullptr) step_unknown(p, behind, node, key, depth);
+        return behind;
+    }
+
+    // The last of several objects below one key counts; what an earlier one showed is forgotten.
+    void forget(const Target& target) {
+        seen_[target.level] &= ~target.below;
+        faulty_[target.level] &= ~target.below;
+        if ((target.nodes_below & plan_.explode_bit) != 0) {
+            explode_ = Explode::missing;
+            line_ = lanes_.rows[kLine];
+            line_fault_.reason = kNone;
+            lanes_.rollback();
+        }
+    }
+
+    const char* known_object(const char* p, const Target& target, int depth) {
+        forget(target);
+        if (*p == '{') {
+            entered_ |= target.node_bit;
+            return object(p + 1, &plan_.nodes[target.index], depth + 1);
+        }
+        const char* behind = skip(p, depth);
+        if (behind == nullptr) return nullptr;
+        if (*p == 'n') {
+            if (learning_) step_null(p, behind, target, depth);
+            return behind;
+        }
+        for (std::uint64_t bits = target.below; bits != 0; bits &= bits - 1)
+            fault(plan_.by_bit[target.level][static_cast<std::size_t>(std::countr_zero(bits))],
+                  DecodeReason::wrong_type, p);
+        if ((target.nodes_below & plan_.explode_bit) != 0) {
+            explode_ = Explode::wrong;
+            explode_at_ = p;
+        }
+        return behind;
+    }
+
+    const char* lines(const char* p, const Target& target, int depth) {
+        forget(target);
+        explode_at_ = p;
+        if (*p != '[') {
+            explode_ = *p == 'n' ? Explode::null : Explode::wrong;
+            return skip(p, depth);
+        }
+        explode_ = Explode::array;
+        entered_ |= target.node_bit;
+        if (depth + 1 > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p);
+        p = spaces(p + 1);
+        if (p != end_ && *p == ']') return p + 1;
+        for (;;) {
+            if (p == end_) return truncated();
+            if (*p == '{') {
+                seen_[kLine] = faulty_[kLine] = 0;
+                lanes_.ensure(kLine, line_);
+                marks_ |= kLineBegin;
+                if ((p = object(p + 1, &plan_.nodes[target.index], depth + 2)) == nullptr) return nullptr;
+                end_line();
+            } else {
+                if (line_fault_.reason == kNone)
+                    line_fault_ = {static_cast<std::int32_t>(line_ - lanes_.rows[kLine]), -1,
+                                   static_cast<std::int32_t>(p - begin_),
+                                   static_cast<std::int32_t>(DecodeReason::wrong_type), plan_.schema.explode_name};
+                ++line_;
+                if ((p = skip(p, depth + 1)) == nullptr) return nullptr;
+            }
+            p = spaces(p);
+            if (p == end_) return truncated();
+            if (*p == ']') return p + 1;
+            if (*p != ',') return invalid(p);
+            p = spaces(p + 1);
+        }
+    }
+
+    void end_line() {
+        marks_ |= (marks_ & kLineBegin) != 0 ? kStrange : kLineEnd;  // a line without any value
+        const std::uint64_t bad = faulty_[kLine] | (plan_.required[kLine] & ~seen_[kLine]);
+        const std::uint64_t missing = plan_.all[kLine] & ~seen_[kLine];
+        if (bad == 0) {
+            if (missing != 0) lanes_.fill(kLine, line_, missing);
+        } else if (line_fault_.reason == kNone) {
+            line_fault_ = reject_of(kLine, bad);
+            line_fault_.message = static_cast<std::int32_t>(line_ - lanes_.rows[kLine]);  // parked: see judge()
+        }
+        ++line_;
+    }
+
+    // ---- fields ----
+
+    void fault(std::uint16_t field, DecodeReason reason, const char* at) {
+        const FieldPlan& plan = plan_.fields[field];
+        seen_[plan.level] &= ~plan.bit;
+        faulty_[plan.level] |= plan.bit;
+        faults_[field] = {static_cast<std::int32_t>(reason), at};
+    }
+    void good(const FieldPlan& plan) {
+        seen_[plan.level] |= plan.bit;
+        faulty_[plan.level] &= ~plan.bit;
+    }
+    void null(std::uint16_t field, const char* at) {
+        const FieldPlan& plan = plan_.fields[field];
+        if (plan.field.required) return fault(field, DecodeReason::null_field, at);
+        seen_[plan.level] &= ~plan.bit;
+        faulty_[plan.level] &= ~plan.bit;
+    }
+
+    [[nodiscard]] std::size_t row_of(Level level) const { return level == kLine ? line_ : lanes_.rows[kMessage]; }
+
+    const char* field_value(const char* p, std::uint16_t field, int depth) {
+        const FieldPlan& plan = plan_.fields[field];
+        switch (*p) {
+            case '"': return string_value(p, field);
+            case '{':
+            case '[': {
+                const char* behind = skip(p, depth);
+                fault(field, DecodeReason::wrong_type, p);
+                return behind;
+            }
+            case 'n':
+            case 't':
+            case 'f': {
+                const char* behind = word(p);
+                if (behind == nullptr) return nullptr;
+                if (*p == 'n') {
+                    null(field, p);
+                } else if (plan.field.type != Type::boolean) {
+                    fault(field, DecodeReason::wrong_type, p);
+                } else {
+                    lanes_.lane[field].bytewise[row_of(plan.level)] = *p == 't';
+                    good(plan);
+                }
+                return behind;
+            }
+            default: return number_value(p, field);
+        }
+    }
+
+    const char* string_value(const char* quote, std::uint16_t field) {
+        const FieldPlan& plan = plan_.fields[field];
+        const char* p = quote + 1;
+        bool high = false;
+        const char* stop = string_stop(p, end_, readable_, &high);
+        if (stop == end_) return truncated();
+        std::string_view text;
+        bool valid = true;
+        if (*stop == '"') {
+            text = {p, static_cast<std::size_t>(stop - p)};
+            ++stop;
+            if (high) valid = json::utf8_fault(p, stop - 1) == stop - 1;
+        } else {
+            std::string& plain = arena_.next();
+            const char* bad = nullptr;
+            bool lone_surrogate = false;
+            stop = json::unescape(p, end_, &plain, &bad, &lone_surrogate);
+            if (stop == nullptr) return invalid(bad);
+            text = plain;
+            valid = !lone_surrogate && json::utf8_fault(text.data(), text.data() + text.size()) ==
+                                           text.data() + text.size();
+        }
+        if (!valid) {
+            fault(field, DecodeReason::invalid_utf8, quote);
+        } else {
+            string_field(text, quote, field, plan);
+        }
+        return stop;
+    }
+
+    void string_field(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
+        Lane& lane = lanes_.lane[field];
+        const std::size_t row = row_of(plan.level);
+        switch (plan.field.type) {
+            case Type::string:
+                lane.set_text(row, text);
+                return good(plan);
+            case Type::dictionary:
+                lane.texts[row - lanes_.encoded[plan.level]] = {text.data(), static_cast<std::uint32_t>(text.size())};
+                return good(plan);
+            case Type::timestamp_ms: {
+                constexpr unsigned kIso = kIso8601 | kIso8601Utc;
+                if ((plan.field.timestamp_forms & kIso) != 0 &&
+                    json::iso_timestamp(text, (plan.field.timestamp_forms & kIso8601Utc) != 0, &lane.wide[row]))
+                    return good(plan);
+                if (coerced_number(text, at, field, plan)) return;
+                return fault(field,
+                             (plan.field.timestamp_forms & kIso) != 0 ? DecodeReason::invalid_timestamp
+                                                                      : DecodeReason::wrong_type,
+                             at);
+            }
+            default:
+                if (!coerced_number(text, at, field, plan)) fault(field, DecodeReason::wrong_type, at);
+        }
+    }
+
+    // A string that stands for a number, or for nothing. False when the field does not ask for it or it is neither.
+    bool coerced_number(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
+        if (!plan.field.coerce || plan.field.type == Type::boolean) return false;
+        if (text.empty()) {
+            null(field, at);
+            return true;
+        }
+        if (plan.field.type == Type::timestamp_ms &&
+            (plan.field.timestamp_forms & (kEpochSeconds | kEpochMillis)) == 0)
+            return false;
+        const char* end = text.data() + text.size();
+        const char* bad = nullptr;
+        if (json::number_end(text.data(), end, &bad) != end) return false;
+        number_field(text.data(), end, at, field, plan);
+        return true;
+    }
+
+    const char* number_value(const char* p, std::uint16_t field) {
+        const FieldPlan& plan = plan_.fields[field];
+        const char* bad = nullptr;
+        const char* behind = json::number_end(p, end_, &bad);
+        if (behind == nullptr) return invalid(bad);
+        number_field(p, behind, p, field, plan);
+        return behind;
+    }
+
+    void number_field(const char* p, const char* end, const char* at, std::uint16_t field, const FieldPlan& plan) {
+        Lane& lane = lanes_.lane[field];
+        const std::size_t row = row_of(plan.level);
+        switch (plan.field.type) {
+            case Type::float64: {
+                double parsed = 0;
+                const auto result = std::from_chars(p, end, parsed);
+                // Out of range is both too large, which is a fault, and too small, which is zero.
+                if (result.ec == std::errc::result_out_of_range && json::exact_number(p, end, 0).overflow)
+                    return fault(field, DecodeReason::out_of_range, at);
+                if (result.ec == std::errc::result_out_of_range) parsed = *p == '-' ? -0.0 : 0.0;
+                lane.wide[row] = std::bit_cast<std::int64_t>(parsed);
+                return good(plan);
+            }
+            case Type::timestamp_ms: {
+                const std::uint8_t forms = plan.field.timestamp_forms;
+                if ((forms & (kEpochSeconds | kEpochMillis)) == 0) return fault(field, DecodeReason::wrong_type, at);
+                json::Exact ms = json::exact_number(p, end, (forms & kEpochSeconds) != 0 ? 3 : 0);
+                if (ms.inexact && ms.negative) --ms.value;  // floor; a magnitude at int64's end is out of range anyway
+                if (ms.overflow || ms.value < json::kMinTimestampMs || ms.value > json::kMaxTimestampMs)
+                    return fault(field, DecodeReason::out_of_range, at);
+                lane.wide[row] = ms.value;
+                return good(plan);
+            }
+            case Type::int32:
+            case Type::int64:
+            case Type::decimal: {
+                const bool narrow = plan.field.type == Type::int32;
+                const json::Exact exact = json::exact_number(p, end, plan.field.type == Type::decimal ? kDecimalScale : 0);
+                if (exact.overflow || (narrow && exact.value != static_cast<std::int32_t>(exact.value)))
+                    return fault(field, DecodeReason::out_of_range, at);
+                if (exact.inexact) return fault(field, DecodeReason::inexact_number, at);
+                if (narrow) {
+                    lane.narrow[row] = static_cast<std::int32_t>(exact.value);
+                } else {
+                    lane.wide[row] = exact.value;
+                }
+                return good(plan);
+            }
+            case Type::string:
+            case Type::dictionary:
+                if (!plan.field.coerce) return fault(field, DecodeReason::wrong_type, at);
+                return string_field({p, static_cast<std::size_t>(end - p)}, at, field, plan);
+            default: return fault(field, DecodeReason::wrong_type, at);
+        }
+    }
+
+    // ---- values of no interest ----
+
+    const char* word(const char* p) {
+        const char* expected = *p == 't' ? "true" : *p == 'f' ? "false" : "null";
+        for (; *expected != '\0'; ++p, ++expected)
+            if (p == end_ || *p != *expected) return invalid(p);
+        return p;
+    }
+
+    const char* skip(const char* p, int depth) {
+        switch (*p) {
+            case '"': return skip_string(p + 1);
+            case '{': return object(p + 1, nullptr, depth + 1);
+            case '[': return skip_array(p, depth + 1);
+            case 't':
+            case 'f':
+            case 'n': return word(p);
+            default: {
+                const char* bad = nullptr;
+                const char* behind = json::number_end(p, end_, &bad);
+                return behind == nullptr ? invalid(bad) : behind;
+            }
+        }
+    }
+
+    const char* skip_array(const char* p, int depth) {
+        if (depth > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p);
+        p = spaces(p + 1);
+        if (p != end_ && *p == ']') return p + 1;
+        for (;;) {
+            if (p == end_) return truncated();
+            if ((p = skip(p, depth)) == nullptr) return nullptr;
+            p = spaces(p);
+            if (p == end_) return truncated();
+            if (*p == ']') return p + 1;
+            if (*p != ',') return invalid(p);
+            p = spaces(p + 1);
+        }
+    }
+
+    const char* skip_string(const char* p) {
+        bool high = false;
+        const char* stop = string_stop(p, end_, readable_, &high);
+        if (stop == end_ || *stop != '"') {
+            if (stop == end_) return truncated();
+            std::string& unused = arena_.next();
+            const char* bad = nullptr;
+            bool lone_surrogate = false;
+            high = true;
+            stop = json::unescape(p, end_, &unused, &bad, &lone_surrogate);
+            if (stop == nullptr) return invalid(bad);
+        } else {
+            ++stop;
+        }
+        if (high && plan_.schema.strict_utf8) {
+            const char* bad = json::utf8_fault(p, stop - 1);
+            if (bad != stop - 1) return invalid(bad);
+        }
+        return stop;
+    }
+
+    // ---- verdict ----
+
+    Reject reject_of(Level level, std::uint64_t bad) const {
+        const std::uint16_t field = plan_.by_bit[level][static_cast<std::size_t>(std::countr_zero(bad))];
+        const bool there = (faulty_[level] & plan_.fields[field].bit) != 0;
+        return {0, -1, there ? static_cast<std::int32_t>(faults_[field].at - begin_) : -1,
+                there ? faults_[field].reason : static_cast<std::int32_t>(DecodeReason::missing_field),
+                plan_.fields[field].field.name};
+    }
+
+    bool judge(Reject* reject) {
+        const std::uint64_t bad = faulty_[kMessage] | (plan_.required[kMessage] & ~seen_[kMessage]);
+        if (bad != 0) {
+            *reject = reject_of(kMessage, bad);
+        } else if (plan_.exploded && explode_ != Explode::array) {
+            const bool missing = explode_ == Explode::missing;
+            const DecodeReason reason = missing                      ? DecodeReason::missing_field
+                                        : explode_ == Explode::null ? DecodeReason::null_field
+                                                                    : DecodeReason::wrong_type;
+            *reject = {0, -1, missing ? -1 : static_cast<std::int32_t>(explode_at_ - begin_),
+                       static_cast<std::int32_t>(reason), plan_.schema.explode_name};
+        } else if (line_fault_.reason != kNone) {
+            *reject = line_fault_;
+            reject->line = line_fault_.message;
+        } else {
+            const std::uint64_t missing = plan_.all[kMessage] & ~seen_[kMessage];
+            if (missing != 0) lanes_.fill(kMessage, lanes_.rows[kMessage], missing);
+            ++lanes_.rows[kMessage];
+            lanes_.rows[kLine] = line_;
+            return true;
+        }
+        rollback();
+        return false;
+    }
+
+    void rollback() { lanes_.rollback(); }
+
+    // ---- learning ----
+
+    void step(Step step) {
+        step.marks = marks_;
+        step.entered = entered_;
+        steps_.push_back(step);
+        marks_ &= kStrange;
+        entered_ = 0;
+    }
+    void step_field(const char* p, const char* behind, const FieldPlan& plan, std::uint16_t field, int depth) {
+        Step next{p, behind, Op::any, 0, static_cast<std::uint8_t>(depth), plan.level, field, plan.bit, 0, 0, nullptr, {}};
+        if (*p == 'n') {
+            next.op = Op::null;
+        } else if (*p == '"') {
+            ++next.begin;
+            switch (plan.field.type) {
+                case Type::string: next.op = Op::string; break;
+                case Type::dictionary: next.op = Op::dictionary; break;
+                case Type::timestamp_ms: {
+                    std::int64_t ms = 0;
+                    const bool usual = behind - p == static_cast<std::ptrdiff_t>(json::IsoMillis::kSize) + 2 &&
+                                       json::iso_timestamp({p + 1, json::IsoMillis::kSize}, true, &ms);
+                    if (usual) {
+                        next.op = Op::iso_time;
+                        break;
+                    }
+                    [[fallthrough]];
+                }
+                default: --next.begin;
+            }
+        } else if (plan.field.type == Type::int64) {
+            next.op = Op::integer64;
+        } else if (plan.field.type == Type::decimal) {
+            next.op = Op::decimal;
+        }
+        step(next);
+    }
+    void step_unknown(const char* p, const char* behind, const Node* node, std::string_view key, int depth) {
+        // Inside an object that the schema does not know nothing is learnt: it was one value to its parent.
+        if (node == nullptr) return;
+        const bool text = *p == '"';
+        step({p + text, behind, text ? Op::skip_string : Op::skip_any, 0, static_cast<std::uint8_t>(depth), kMessage, 0,
+              0, 0, 0, node, key});
+    }
+    void step_null(const char* p, const char* behind, const Target& target, int depth) {
+        step({p, behind, Op::null, 0, static_cast<std::uint8_t>(depth), target.level, 0, target.below, 0,
+              target.node_bit, &target, {}});
+    }
+    void step_end(const char* p) {
+        if (learning_)
+            step({p, p, Op::end, 0, 0, kMessage, 0, 0, 0, 0, nullptr, {}});
+    }
+
+    const DecodePlan& plan_;
+    Lanes& lanes_;
+    Arena& arena_;
+    const char* begin_ = nullptr;
+    const char* end_ = nullptr;
+    const char* readable_ = nullptr;
+    std::size_t line_ = 0;  // the line being filled
+    std::uint64_t seen_[kLevels] = {0, 0};
+    std::uint64_t faulty_[kLevels] = {0, 0};
+    std::vector<Fault> faults_;  // by field, where faulty
+    Explode explode_ = Explode::missing;
+    const char* explode_at_ = nullptr;
+    Reject line_fault_;
+    std::int32_t syntax_reason_ = kNone;
+    const char* syntax_at_ = nullptr;
+    std::int64_t unknown_ = 0;
+
+    bool learning_ = false;
+    std::uint8_t marks_ = 0;
+    std::uint64_t entered_ = 0;
+    std::vector<Step> steps_;
+};
+
+}  // namespace omnistream::OMNI_ISA
