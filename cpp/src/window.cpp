@@ -288,6 +288,7 @@ Codes* Window::Impl::codes_of(const std::string& column) {
 
 Status Window::Impl::push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows) {
     OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(failed_);
     if (batch.rows.empty()) return {};
     OMNI_RETURN_NOT_OK(bind(*batch.batch));
     for (std::size_t begin = 0; begin < batch.rows.size(); begin += kBlock) {
@@ -346,7 +347,7 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
                                           std::to_string(rows[i]) + " is null; make the column required"};
 
     const std::size_t placed = place(rows, watermarks_ms, count, late_rows);
-    for (Slice* slice : touched_) look_up(slice);
+    for (const Run& run : runs_) look_up(run);
 
     for (Input& input : inputs_) gather(input, order_, placed, input.values);
     for (Weighing& weighing : weighings_)
@@ -358,17 +359,15 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
     for (const Accumulator& accumulator : accumulators_) {
         const Weighing& weighing = weighings_[accumulator.weighing];
         const std::int8_t* weights = weighing.all_one ? nullptr : weighing.weights;
-        const std::size_t word = accumulator.word;
-        const std::int64_t* values = nullptr;
-        if (accumulator.add != Add::count && accumulator.add != Add::distinct)
-            values = inputs_[accumulator.input].values;
         if (accumulator.add == Add::distinct) {
-            for (Slice* slice : touched_) add_distinct(slice, accumulator.distinct);
-        } else if (add_block(accumulator.add, words_, word, placed, values, weights)) {
-            return overflow(accumulator);
+            for (const Run& run : runs_) add_distinct(run, accumulator.distinct);
+            continue;
         }
+        const std::int64_t* values =
+            accumulator.add == Add::count ? nullptr : inputs_[accumulator.input].values;
+        if (add_block(accumulator.add, words_, accumulator.word, placed, values, weights))
+            return failed_ = overflow(accumulator);
     }
-    for (Slice* slice : touched_) slice->block_rows = 0;
     counts.aggregated += static_cast<std::int64_t>(placed);
     return {};
 }
@@ -384,20 +383,15 @@ Status Window::Impl::overflow(const Accumulator& accumulator) const {
 std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* watermarks_ms,
                                 std::size_t count, std::vector<std::int32_t>* late_rows) {
     const auto* times_ms = time_->lanes<std::int64_t>();
-    bool may_move = true;  // at most once a block, so that scattered times do not pay for it row by row
     std::size_t placed = 0;
     touched_.clear();
     for (std::size_t i = 0; i < count; ++i) {
         const std::int64_t time_ms = times_ms[rows[i]];
         const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms_);
         Slice* slice = nullptr;
-        std::uint64_t since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
-        if (since >= near_span_ms_ && may_move) {
-            may_move = false;
-            move_near(index_of(time_ms));
-            since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
-        }
+        const std::uint64_t since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
         if (since < near_span_ms_) {
+            near_misses_ = 0;
             // The product with the reciprocal never comes out too large and at most one too small: quotients
             // are below 64 and the span is below 2^50, so their distance to the next integer is far above the
             // error.
@@ -407,7 +401,9 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
             slice = near_[ahead];
             if (slice == nullptr) slice = near_[ahead] = find_or_open(near_index_ + ahead, watermark_ms);
         } else {
-            slice = find_or_open(index_of(time_ms), watermark_ms);
+            const std::int64_t index = index_of(time_ms);
+            slice = find_or_open(index, watermark_ms);
+            if (++near_misses_ == kMissesToMove) move_near(index);
         }
         if (slice == nullptr || slice->final_ms <= watermark_ms) {
             late_rows->push_back(rows[i]);
@@ -418,41 +414,43 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
         slice_of_[placed] = slice;
         placed_[placed++] = rows[i];
     }
+    runs_.clear();
     std::uint32_t begin = 0;
     for (Slice* slice : touched_) {
-        slice->block_begin = begin;
-        begin += slice->block_rows;
+        runs_.push_back({slice, begin, slice->block_rows});
+        slice->next_in_block = begin;
+        begin += std::exchange(slice->block_rows, 0);
     }
-    for (std::size_t i = 0; i < placed; ++i) order_[slice_of_[i]->block_begin++] = placed_[i];
-    for (Slice* slice : touched_) slice->block_begin -= slice->block_rows;
+    for (std::size_t i = 0; i < placed; ++i) order_[slice_of_[i]->next_in_block++] = placed_[i];
     return placed;
 }
 
 // The groups of the block's rows in one window, made where they are new.
-void Window::Impl::look_up(Slice* slice) {
-    const std::int32_t* rows = order_ + slice->block_begin;
-    const std::size_t count = slice->block_rows;
+void Window::Impl::look_up(const Run& run) {
+    Slice* slice = run.slice;
+    const std::int32_t* rows = order_ + run.begin;
+    const std::size_t count = run.count;
     std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
     for (std::size_t i = 0; i < keys_.size(); ++i) {
         const Key& key = keys_[i];
         layout_.pack(i, *key.bound, rows, count, key.codes == nullptr ? nullptr : key.codes->translation(),
                      slice->key_texts[i].get(), key_words_.data());
     }
-    std::uint32_t* groups = group_ + slice->block_begin;
+    std::uint32_t* groups = group_ + run.begin;
     slice->groups.find_or_insert(key_words_.data(), count, groups);
-    for (std::size_t i = 0; i < count; ++i) words_[slice->block_begin + i] = slice->groups.row(groups[i]);
+    for (std::size_t i = 0; i < count; ++i) words_[run.begin + i] = slice->groups.row(groups[i]);
 }
 
-void Window::Impl::add_distinct(Slice* slice, std::size_t number) {
+void Window::Impl::add_distinct(const Run& run, std::size_t number) {
     const DistinctColumn& distinct = distinct_[number];
     const Accumulator& accumulator = accumulators_[distinct.accumulator];
     const Weighing& weighing = weighings_[accumulator.weighing];
     const Column& column = *distinct.bound;
     const std::int32_t* translation = distinct.codes == nullptr ? nullptr : distinct.codes->translation();
-    DistinctSet& set = slice->distinct[number];
+    DistinctSet& set = run.slice->distinct[number];
     std::uint32_t block_at[kBlock];
     std::size_t count = 0;
-    for (std::size_t i = slice->block_begin; i < slice->block_begin + slice->block_rows; ++i) {
+    for (std::size_t i = run.begin; i < run.begin + run.count; ++i) {
         if (!weighing.all_one && weighing.weights[i] == 0) continue;
         const std::int32_t row = order_[i];
         const std::uint64_t group = group_[i];
@@ -528,6 +526,7 @@ void Window::Impl::move_near(std::int64_t index) {
     const Wide start = base * spec.size_ms + spec.offset_ms;
     const Wide span = static_cast<Wide>(spec.size_ms) * static_cast<std::int64_t>(kNear);
     near_span_ms_ = 0;
+    near_misses_ = 0;
     if (start < -kMostTime || start > kMostTime || span > kMostSpan) return;
     near_index_ = static_cast<std::int64_t>(base);
     near_start_ms_ = static_cast<std::uint64_t>(static_cast<std::int64_t>(start));
@@ -541,7 +540,9 @@ void Window::Impl::move_near(std::int64_t index) {
 
 // ---- advance: closed windows become batches
 
-void Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+Status Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+    OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(failed_);
     closed_ms_ = std::max(closed_ms_, watermark_ms);
     bool any = false;
     while (!open_.empty() && open_.begin()->second->final_ms <= closed_ms_) {
@@ -552,7 +553,8 @@ void Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_pt
         open_.erase(open_.begin());
         any = true;
     }
-    if (any) near_span_ms_ = 0;  // its pointers are stale: the next row moves it
+    if (any && near_span_ms_ != 0) move_near(near_index_ + kNearPast);  // in place: it points at what is gone
+    return {};
 }
 
 std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
@@ -676,9 +678,7 @@ Status Window::push(const CleanBatch& batch, std::vector<std::int32_t>* late_row
     return impl_->push(batch, late_rows);
 }
 Status Window::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
-    OMNI_RETURN_NOT_OK(impl_->validate());
-    impl_->advance(watermark_ms, closed);
-    return {};
+    return impl_->advance(watermark_ms, closed);
 }
 const WindowSpec& Window::spec() const {
     return impl_->spec;

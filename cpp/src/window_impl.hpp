@@ -68,7 +68,7 @@ public:
 
     Status validate() const { return valid_; }
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
-    void advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
     std::int64_t groups() const;
@@ -96,8 +96,15 @@ private:
         GroupTable groups;
         std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
         std::vector<DistinctSet> distinct;
-        std::uint32_t block_rows = 0;   // rows of the current block that fall here
-        std::uint32_t block_begin = 0;  // where they stand in order_
+        std::uint32_t block_rows = 0;     // while a block is placed: how many of its rows fall here
+        std::uint32_t next_in_block = 0;  // and where the next one goes in order_
+    };
+
+    // The rows of the current block that fall into one window: order_[begin, begin + count).
+    struct Run {
+        Slice* slice;
+        std::uint32_t begin;
+        std::uint32_t count;
     };
 
     struct Key {
@@ -124,8 +131,8 @@ private:
                       std::vector<std::int32_t>* late_rows);
     std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
-    void look_up(Slice* slice);
-    void add_distinct(Slice* slice, std::size_t number);
+    void look_up(const Run& run);
+    void add_distinct(const Run& run, std::size_t number);
     Status overflow(const Accumulator& accumulator) const;
 
     // Open windows
@@ -145,6 +152,7 @@ private:
     std::vector<Type> measure_types_;
     std::vector<Type> key_types_;
     Status valid_;
+    Status failed_;  // set by an overflow, which leaves a block half added
 
     KeyLayout layout_;
     std::vector<Key> keys_;
@@ -165,14 +173,17 @@ private:
     // Windows around the present, found without a division or a search.
     static constexpr std::size_t kNear = 64;
     static constexpr std::int64_t kNearPast = 16;
+    static constexpr int kMissesToMove = 4;  // in a row, so that a stray time moves nothing
     Slice* near_[kNear] = {};
     std::int64_t near_index_ = 0;
     std::uint64_t near_start_ms_ = 0;
     std::uint64_t near_span_ms_ = 0;  // 0: off
+    int near_misses_ = 0;
     double per_size_ = 0;
 
     // The current block, ordered by window
     std::vector<Slice*> touched_;
+    std::vector<Run> runs_;
     Slice* slice_of_[GroupTable::kBlock];
     std::int32_t placed_[GroupTable::kBlock];
     std::int32_t order_[GroupTable::kBlock];

@@ -155,6 +155,7 @@ Status Window::Impl::restore(const std::vector<std::pair<std::string, std::share
     OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "watermark_ms", Type::int64, &watermark));
     if (saved_counts.rows != 1) return lacks("row in its part 'counts'");
 
+    failed_ = Status();
     open_.clear();
     near_span_ms_ = 0;
     counts.aggregated = aggregated->lanes<std::int64_t>()[0];

@@ -390,7 +390,13 @@ void test_overflow() {
     for (int i = 0; i < 4; ++i) rows.push_back({.units = i % 2 == 0 ? kMost : kLeast});
     CHECK(squares.push(clean_batch(rows, dictionaries), &late).ok());
     rows.resize(1);
+    const auto before = squares.snapshot();
     CHECK(squares.push(clean_batch(rows, dictionaries), &late).code() == Code::state);
+    rows[0].units = 0;
+    std::vector<std::shared_ptr<Batch>> closed;
+    CHECK(squares.push(clean_batch(rows, dictionaries), &late).code() == Code::state);
+    CHECK(squares.advance(kMost, &closed).code() == Code::state && closed.empty());
+    CHECK(squares.restore(before).ok() && squares.push(clean_batch(rows, dictionaries), &late).ok());
 }
 
 void test_large_moments() {
