@@ -113,7 +113,7 @@ def order(event_id: str, event_time: str, **more: Any) -> bytes:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A folder with a job and eight messages: four good rows, one broken line, two faulty rows, one duplicate."""
+    """A folder with a job and eight messages: four are good, one is broken, two faulty, one a duplicate."""
     (tmp_path / "job.toml").write_text(JOB)
     messages = [
         order("1", "2026-11-11T10:00:00Z"),
@@ -238,7 +238,7 @@ def test_run_writes_every_output_and_the_ledger_balances(shop: Path) -> None:
     assert shown == [
         ("2026-11-11 10:00:00+00:00", "store", 1, 2, 2),
         ("2026-11-11 10:00:00+00:00", "web", 1, 2, 2),
-        ("2026-11-11 11:00:00+00:00", "web", 1, 2, None),
+        ("2026-11-11 11:00:00+00:00", "web", 1, 2, 0),
         ("2026-11-12 08:00:00+00:00", "web", 1, 2, 2),
     ]
     assert [str(row["net_amount"]) for row in sales] == ["18.9000", "18.9000", "-18.9000", "18.9000"]

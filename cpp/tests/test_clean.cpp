@@ -350,7 +350,7 @@ void rows_meet_the_watermark_before_them() {
     Cleaner one({range("n", 1, 9)}, "event_time", watermark, nullptr);
     Cleaned out;
     CHECK(one.clean(batch_of({times({100, 90, 500, 130, 120}), integers("n", Type::int64, {1, 1, 0, 1, 1})}),
-                    0, &out)
+                    0, {}, &out)
               .ok());
     CHECK(out.batch->rows == Rows({0, 1, 3, 4}));
     CHECK(out.batch->watermark_ms == Times({kNone, 90, 90, 120}));  // the rejected 500 has moved nothing
@@ -373,7 +373,7 @@ void duplicates_across_batches() {
     // "b" fails a rule first, so it is not remembered; the duplicate at 900 moves nothing.
     CHECK(one.clean(batch_of({times({10, 20, 900, 30, 40}), strings("id", {"a", "b", "a", "b", {}}),
                               integers("n", Type::int64, {1, 0, 1, 1, 1})}),
-                    0, &out)
+                    0, {}, &out)
               .ok());
     CHECK(out.batch->rows == Rows({0, 3, 4}));
     CHECK(out.batch->watermark_ms == Times({kNone, 10, 30}));
@@ -383,7 +383,7 @@ void duplicates_across_batches() {
     CHECK(out.rejects[0].message == 1 && out.rejects[0].reason == 0 && out.rejects[0].field == "n");
     CHECK(out.rejects[1].message == 2 && out.rejects[1].reason == 1 && out.rejects[1].field.empty());
     CHECK(one.clean(batch_of({times({50, 35}), strings("id", {"a", {}}), integers("n", Type::int64, {1, 1})}),
-                    0, &out)
+                    0, {}, &out)
               .ok());
     CHECK(out.batch->rows.empty());
     CHECK(out.counts.duplicates == 2);  // null is a key like any other
@@ -400,6 +400,25 @@ void duplicates_expire_within_a_batch() {
     // Row 2 meets 110 = 10 + 100: a duplicate. Row 4 meets 111: accepted, and remembered until 160.
     CHECK(out.batch->rows == Rows({0, 1, 3, 4}));
     CHECK(out.counts.duplicates == 2);
+}
+
+// An amount that overflows is found before clean; what a rule rejects keeps the rule's reason.
+void overflowed_rows() {
+    auto filter = std::make_shared<DuplicateFilter>(std::vector<std::string>{"id"}, 1'000);
+    Cleaner one = cleaner({range("n", 1, 9)}, 0, filter);
+    Cleaned out;
+    const auto batch = batch_of({times({10, 900, 20, 30, 40}), strings("id", {"a", "b", "c", "b", "a"}),
+                                 integers("n", Type::int64, {1, 1, 0, 1, 1})});
+    CHECK(one.clean(batch, 0, {1, 2}, &out).ok());
+    CHECK(out.batch->rows == Rows({0, 3}));
+    CHECK(out.batch->watermark_ms ==
+          Times({kNone, 10}));  // 900 moved nothing, and its "b" was not remembered
+    CHECK(out.counts.rejected == 2);
+    CHECK(out.counts.duplicates == 1);
+    CHECK(out.rejects.size() == 3);
+    CHECK(out.rejects[0].message == 1 && out.rejects[0].reason == 2);
+    CHECK(out.rejects[1].message == 2 && out.rejects[1].reason == 0);
+    CHECK(out.rejects[2].message == 4 && out.rejects[2].reason == 1);
 }
 
 // Messages of several rows: 0 has rows 0 to 2, 1 has row 3, 2 has rows 4 and 5 and repeats 0.
@@ -767,6 +786,7 @@ int main() {
     rows_meet_the_watermark_before_them();
     duplicates_across_batches();
     duplicates_expire_within_a_batch();
+    overflowed_rows();
     rows_of_a_message_share_its_fate();
     a_long_message();
     keys_of_each_type();

@@ -39,15 +39,15 @@ struct Rule {
 
 struct CleanCounts {
     std::int64_t rows = 0;
-    std::int64_t rejected = 0;  // by rules
+    std::int64_t rejected = 0;  // by rules and for overflow
     std::int64_t duplicates = 0;
 };
 
 struct Cleaned {
     std::shared_ptr<CleanBatch> batch;
     // One per row, in order, duplicates as well. reason: index of the rule that failed; for a duplicate the
-    // number of rules. field: the rule's column; for a duplicate empty. line: of an exploded batch the row's
-    // place among the rows of its message, else -1.
+    // number of rules; for an amount that overflowed one more. field: the rule's column, else empty. line: of
+    // an exploded batch the row's place among the rows of its message, else -1.
     std::vector<Reject> rejects;
     CleanCounts counts;
 };
@@ -66,7 +66,8 @@ public:
             std::shared_ptr<DuplicateFilter> duplicates /* may be null */);
 
     // A batch that does not fit the rules is an error before anything has changed.
-    // `overflowed`: rows whose amount int64 cannot hold (add_amounts() lists them); rejected unless a rule did so.
+    // `overflowed`: rows whose amount int64 cannot hold (add_amounts() lists them); rejected unless a rule
+    // did so.
     Status clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
                  const std::vector<std::int32_t>& overflowed, Cleaned* out);
     [[nodiscard]] const std::vector<Rule>& rules() const { return rules_; }
