@@ -306,7 +306,8 @@ Status Demand::Impl::current(bool only_without_demand, std::shared_ptr<Batch>* o
         order.resize(static_cast<std::size_t>(last - order.begin()));
     }
     std::vector<ColumnWriter> writers = result_writers(order.size());
-    for (const std::uint32_t number : order) OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &writers));
+    for (const std::uint32_t number : order)
+        OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &writers));
     *out = finish(std::move(writers), static_cast<std::int64_t>(order.size()));
     return {};
 }
