@@ -9,7 +9,8 @@ CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM
 .PHONY: demo test test-python test-native test-sanitize lint format bench clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m omnistream demo
+	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
+	$(BIN)/omnistream demo examples/completejourney.toml --out out/completejourney
 
 test: test-native test-python
 

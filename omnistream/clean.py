@@ -12,7 +12,7 @@ from omnistream.spec import JobSpec
 
 
 class Clean:
-    """Rows that break a rule, or repeat an event, become rejects; the others meet the watermark and move it."""
+    """Rows that break a rule or repeat an event become rejects; the others meet and move the watermark."""
 
     def __init__(self, job: JobSpec) -> None:
         self.counts: Counter[str] = Counter()
