@@ -52,5 +52,5 @@ $(VENV)/.demo: $(VENV)/.venv $(SOURCES)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(VENV)/.demo $@
