@@ -116,7 +116,8 @@ class Pipeline:
         Parameters
         ----------
         data : bytes-like, list of bytes, or an Arrow object
-            NDJSON (whole lines); messages; an Arrow array of messages; or Arrow rows of the schema. Buffers must not change while results of this push are in use.
+            NDJSON (whole lines); messages; an Arrow array of messages; or Arrow rows of the schema. Buffers
+            must not change while results of this push are in use.
         source, partition : str, int
             Where it comes from: rejects say so, and each pair has a watermark of its own.
         first_position : int, optional
