@@ -50,6 +50,9 @@ const Isa*& chosen_isa() {
     return chosen;
 }
 
+// Columns of a batch have 32-bit offsets.
+constexpr std::size_t kLargestBlock = std::size_t{1} << 30;
+
 }  // namespace
 
 std::string decode_isa() {
@@ -84,7 +87,6 @@ Decoder::Decoder(Schema schema, std::vector<std::shared_ptr<Dictionary>> diction
 Decoder::~Decoder() = default;
 
 Status Decoder::decode_lines(std::string_view block, std::shared_ptr<Origin> origin, Decoded* out) {
-    constexpr std::size_t kLargestBlock = std::size_t{1} << 30;
     if (block.size() > kLargestBlock)
         return {Code::decode, "a block of more than 1 GiB; cut the input at line ends into smaller ones"};
     const std::lock_guard lock(impl_->busy_);
@@ -94,6 +96,9 @@ Status Decoder::decode_lines(std::string_view block, std::shared_ptr<Origin> ori
 }
 
 Status Decoder::decode_messages(std::shared_ptr<Origin> origin, Decoded* out) {
+    std::size_t size = 0;
+    for (const Message& message : origin->messages) size += message.size;
+    if (size > kLargestBlock) return {Code::decode, "more than 1 GiB of messages at once; push fewer"};
     const std::lock_guard lock(impl_->busy_);
     const Status status = impl_->kernel_->decode_messages(origin.get(), out);
     out->batch->origin = std::move(origin);

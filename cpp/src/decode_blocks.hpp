@@ -165,7 +165,7 @@ private:
         for (p = spaces(p + 1);; first = false) {
             if (first && p != end && *p == ']') break;
             const char* element = p;
-            p = p == end ? nullptr : reader_.skip_single(p, end, readable, 1);
+            p = p == end ? nullptr : reader_.skip_single(p, end, readable, 0);
             if (p != nullptr && p - element > plan_.schema.max_message_bytes) {
                 reject(element, p, ordinal, DecodeReason::message_too_large, -1);
             } else if (p != nullptr) {

@@ -115,6 +115,12 @@ void Lanes::fill(Level level, std::size_t row, std::uint64_t missing) {
     }
 }
 
+void Lanes::fill_nothing(Level level, std::size_t row, std::uint64_t missing) {
+    for (; missing != 0; missing &= missing - 1)
+        lane[plan_.by_bit[level][static_cast<std::size_t>(std::countr_zero(missing))]].set_nothing(
+            row, encoded[level]);
+}
+
 void Lanes::complete(const std::size_t* row) {
     if (plan_.exploded()) end[kMessage][rows[kMessage]] = static_cast<std::int32_t>(row[kMessage + 1]);
     for (Level level = 1; level < plan_.levels; ++level) rows[level] = row[level];

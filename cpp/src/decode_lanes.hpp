@@ -54,6 +54,8 @@ public:
     void ensure(Level level, std::size_t row) {
         if (row >= capacity_[level]) grow(level, row);
     }
+    // The same for a row that will be rejected: what comes behind it must find its place.
+    void fill_nothing(Level level, std::size_t row, std::uint64_t missing);
     // Columns of the row's level that hold no value: their default or null. Values of `missing` must be
     // optional.
     void fill(Level level, std::size_t row, std::uint64_t missing);

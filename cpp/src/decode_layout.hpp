@@ -29,6 +29,7 @@ public:
     // Follows the message at p. Behind its closing brace with its rows complete, or nullptr with nothing
     // done.
     const char* follow(const char* p, const char* end, const char* readable) {
+        const char* const begin = p;
         std::size_t slot = 0;
         std::uint64_t seen[kMostLevels] = {};
         std::uint64_t entered = 0;
@@ -114,7 +115,8 @@ public:
                     ++unknown_;
                     break;
                 case Op::end:
-                    return ends(p, end) ? complete(p, seen, entered, row) : leave(row);
+                    if (!ends(p, end) || p - begin > plan_.schema.max_message_bytes) return leave(row);
+                    return complete(p, seen, entered, row);
             }
             if (p == nullptr) return leave(row);
             if (edge->op < Op::null) seen[edge->level] |= edge->bit;

@@ -220,24 +220,36 @@ private:
     const char* key_string(const char* p, std::string_view* key) {
         bool high = false;
         const char* stop = string_stop(p, end_, readable_, &high);
-        if (stop == end_) return truncated();
-        if (*stop == '"') {
+        if (stop != end_ && *stop == '"') {
+            if (high && !strictly_valid(p, stop)) return nullptr;
             *key = {p, static_cast<std::size_t>(stop - p)};
-            ++stop;
-        } else {
-            strange_ = true;
-            std::string& text = arena_.next();
-            const char* fault = nullptr;
-            bool lone_surrogate = false;
-            stop = json::unescape(p, end_, &text, &fault, &lone_surrogate);
-            if (stop == nullptr) return invalid(fault);
-            *key = text;
+            return stop + 1;
         }
-        if (high && plan_.schema.strict_utf8) {
-            const char* fault = json::utf8_fault(p, stop - 1);
-            if (fault != stop - 1) return invalid(fault);
-        }
+        strange_ = true;
+        bool lone_surrogate = false;
+        std::string* text = nullptr;
+        stop = escaped_string(p, &text, &lone_surrogate);
+        if (!strictly_valid(p, stop == nullptr ? syntax_at_ : stop - 1)) return nullptr;
+        if (stop != nullptr) *key = *text;
         return stop;
+    }
+
+    // A string with escapes, resolved in the arena.
+    const char* escaped_string(const char* p, std::string** text, bool* lone_surrogate) {
+        *text = &arena_.next();
+        const char* bad = nullptr;
+        const char* behind = json::unescape(p, end_, *text, &bad, lone_surrogate);
+        return behind == nullptr ? invalid(bad) : behind;
+    }
+
+    // Strictly, the raw bytes of strings that no column keeps must be UTF-8, too, up to where the string ends
+    // or breaks; the end of the message may cut a character.
+    bool strictly_valid(const char* p, const char* end) {
+        if (!plan_.schema.strict_utf8) return true;
+        const char* bad = json::utf8_fault(p, end);
+        if (bad == end || (end == end_ && json::utf8_is_cut(bad, end))) return true;
+        syntax(DecodeReason::invalid_json, bad);
+        return false;
     }
 
     const char* value(const char* p, const Node* node, std::string_view key, int depth) {
@@ -257,7 +269,7 @@ private:
             case Target::unknown:
                 break;
         }
-        ++unknown_;
+        unknown_ += node != nullptr;
         const char* behind = skip(p, depth);
         if (learning_ && behind != nullptr) step_unknown(p, behind, node, key, depth);
         return behind;
@@ -328,7 +340,7 @@ private:
                 element_fault(level,
                               {0, -1, static_cast<std::int32_t>(p - begin_),
                                static_cast<std::int32_t>(DecodeReason::wrong_type), array_name(level)});
-                ++row_[level];
+                finish_row(level);
                 if ((p = skip(p, depth + 1)) == nullptr) return nullptr;
             }
             p = spaces(p);
@@ -351,13 +363,23 @@ private:
     }
 
     void end_element(Level level) {
+        // Objects entered just before the end would be forgotten with it, were they part of one learnt
+        // literal.
+        if ((entered_ & plan_.inner_nodes[level]) != 0) strange_ = true;
         mark(kEndOfElement | level);
         const std::uint64_t bad = faulty_[level] | (plan_.required[level] & ~seen_[level]);
-        const std::uint64_t missing = plan_.all[level] & ~seen_[level];
         if (bad != 0) {
             element_fault(level, reject_of(level, bad));
         } else if (lacks_array(level)) {
             element_fault(level, array_reject(level));
+        }
+        finish_row(level);
+    }
+
+    void finish_row(Level level) {
+        const std::uint64_t missing = plan_.all[level] & ~seen_[level];
+        if (element_fault_.reason != kNone) {
+            lanes_.fill_nothing(level, row_[level], missing);
         } else if (missing != 0) {
             lanes_.fill(level, row_[level], missing);
         }
@@ -453,14 +475,12 @@ private:
             ++stop;
             if (high) valid = json::utf8_fault(p, stop - 1) == stop - 1;
         } else {
-            std::string& plain = arena_.next();
-            const char* bad = nullptr;
+            std::string* plain = nullptr;
             bool lone_surrogate = false;
-            stop = json::unescape(p, end_, &plain, &bad, &lone_surrogate);
-            if (stop == nullptr) return invalid(bad);
-            text = plain;
-            valid = !lone_surrogate &&
-                    json::utf8_fault(text.data(), text.data() + text.size()) == text.data() + text.size();
+            if ((stop = escaped_string(p, &plain, &lone_surrogate)) == nullptr) return nullptr;
+            text = *plain;
+            const char* last = text.data() + text.size();
+            valid = !lone_surrogate && json::utf8_fault(text.data(), last) == last;
         }
         if (!valid) {
             fault(field, DecodeReason::invalid_utf8, quote);
@@ -545,8 +565,8 @@ private:
                 if ((forms & (kEpochSeconds | kEpochMillis)) == 0)
                     return fault(field, DecodeReason::wrong_type, at);
                 json::Exact ms = json::exact_number(p, end, (forms & kEpochSeconds) != 0 ? 3 : 0);
-                if (ms.inexact && ms.negative)
-                    --ms.value;  // floor; a magnitude at int64's end is out of range anyway
+                // Floor; at the very end of int64 the moment is out of range anyway.
+                if (ms.inexact && ms.negative && ms.value != INT64_MIN) --ms.value;
                 if (ms.overflow || ms.value < json::kMinTimestampMs || ms.value > json::kMaxTimestampMs)
                     return fault(field, DecodeReason::out_of_range, at);
                 lane.wide[row] = ms.value;
@@ -624,22 +644,11 @@ private:
     const char* skip_string(const char* p) {
         bool high = false;
         const char* stop = string_stop(p, end_, readable_, &high);
-        if (stop == end_ || *stop != '"') {
-            if (stop == end_) return truncated();
-            std::string& unused = arena_.next();
-            const char* bad = nullptr;
-            bool lone_surrogate = false;
-            high = true;
-            stop = json::unescape(p, end_, &unused, &bad, &lone_surrogate);
-            if (stop == nullptr) return invalid(bad);
-        } else {
-            ++stop;
-        }
-        if (high && plan_.schema.strict_utf8) {
-            const char* bad = json::utf8_fault(p, stop - 1);
-            if (bad != stop - 1) return invalid(bad);
-        }
-        return stop;
+        if (stop != end_ && *stop == '"') return !high || strictly_valid(p, stop) ? stop + 1 : nullptr;
+        bool lone_surrogate = false;
+        std::string* unused = nullptr;
+        stop = escaped_string(p, &unused, &lone_surrogate);
+        return strictly_valid(p, stop == nullptr ? syntax_at_ : stop - 1) ? stop : nullptr;
     }
 
     // ---- verdict ----
@@ -705,6 +714,7 @@ private:
                 case Type::timestamp_ms: {
                     std::int64_t ms = 0;
                     const bool usual =
+                        (plan.field.timestamp_forms & (kIso8601 | kIso8601Utc)) != 0 &&
                         behind - p == static_cast<std::ptrdiff_t>(json::IsoMillis::kSize) + 2 &&
                         json::iso_timestamp({p + 1, json::IsoMillis::kSize}, true, &ms);
                     if (usual) {

@@ -99,6 +99,9 @@ bool short_number(const char** p, int scale, std::int64_t* value);
 // The first byte that is not part of valid UTF-8, or `end`.
 const char* utf8_fault(const char* p, const char* end);
 
+// Whether [p, end), at most three bytes, is the begin of a character that goes on behind `end`.
+bool utf8_is_cut(const char* p, const char* end);
+
 // A JSON string's content with its escapes resolved, appended to *out. `p` is behind the opening quote.
 // Returns the byte behind the closing quote; nullptr with *fault on a syntax fault (*fault == end: it never
 // ends). *lone_surrogate is set when an escape stands for no character; the content is meaningless then.
