@@ -73,21 +73,21 @@ struct HeldBuffer {
 py::capsule schema_capsule(const std::vector<Column>& columns) {
     auto* schema = new ArrowSchema{};
     export_schema(columns, schema);
-    return {schema, "arrow_schema", [](PyObject* capsule) {
-                auto* held = static_cast<ArrowSchema*>(PyCapsule_GetPointer(capsule, "arrow_schema"));
-                if (held->release != nullptr) held->release(held);
-                delete held;
-            }};
+    return py::capsule(schema, "arrow_schema", [](PyObject* capsule) {
+        auto* held = static_cast<ArrowSchema*>(PyCapsule_GetPointer(capsule, "arrow_schema"));
+        if (held->release != nullptr) held->release(held);
+        delete held;
+    });
 }
 
 py::capsule array_capsule(const Batch& batch) {
     auto* array = new ArrowArray{};
     export_batch(batch, array);
-    return {array, "arrow_array", [](PyObject* capsule) {
-                auto* held = static_cast<ArrowArray*>(PyCapsule_GetPointer(capsule, "arrow_array"));
-                if (held->release != nullptr) held->release(held);
-                delete held;
-            }};
+    return py::capsule(array, "arrow_array", [](PyObject* capsule) {
+        auto* held = static_cast<ArrowArray*>(PyCapsule_GetPointer(capsule, "arrow_array"));
+        if (held->release != nullptr) held->release(held);
+        delete held;
+    });
 }
 
 struct Imported {
@@ -254,6 +254,25 @@ std::vector<Reject> rejects_of(const Batch& batch, const std::vector<std::int32_
         rejects.push_back({batch.row_message[row], line_of(batch, row), -1, 0, field});
     }
     return rejects;
+}
+
+// ---- generate ----
+
+py::dict generate_counts(const Generator& generator) {
+    const GenerateCounts& counts = generator.counts();
+    py::dict by_type;
+    for (int i = 0; i < kEventTypeCount; ++i) by_type[kEventTypes[i]] = counts.by_type[i];
+    py::dict broken;
+    for (int i = 0; i < kDirtKindCount; ++i) broken[kDirtKinds[i].name] = counts.broken[i];
+    py::dict out;
+    out["events"] = counts.events;
+    out["duplicates"] = counts.duplicates;
+    out["lines"] = counts.lines;
+    out["duplicate_lines"] = counts.duplicate_lines;
+    out["below_cost_lines"] = counts.below_cost_lines;
+    out["by_type"] = by_type;
+    out["broken"] = broken;
+    return out;
 }
 
 }  // namespace
@@ -478,6 +497,7 @@ PYBIND11_MODULE(_core, m) {
                      out->reasons.push_back(list.back().reason);
                  }
                  out->reasons.emplace_back("duplicate");
+                 out->reasons.emplace_back("amount_overflow");
                  out->watermark = std::move(marks);
                  if (duplicates)
                      out->duplicates =
@@ -489,21 +509,20 @@ PYBIND11_MODULE(_core, m) {
              }),
              py::arg("rules"), py::arg("time_column"), py::arg("watermark"),
              py::arg("duplicates") = py::none())
-        .def("clean",
-             [](PyCleaner& self, const std::shared_ptr<Batch>& batch, std::int64_t now_ms) {
-                 Cleaned cleaned;
-                 without_gil([&] { return self.cleaner->clean(batch, now_ms, &cleaned); });
-                 py::dict counts;
-                 counts["rows"] = cleaned.counts.rows;
-                 counts["rejected"] = cleaned.counts.rejected;
-                 counts["duplicates"] = cleaned.counts.duplicates;
-                 return py::make_tuple(cleaned.batch,
-                                       reject_table(*batch, cleaned.rejects, "clean", self.reasons), counts);
-             })
-        .def("expire",
-             [](PyCleaner& self) {
-                 if (self.duplicates) self.duplicates->expire(self.watermark->value());
-             })
+        .def(
+            "clean",
+            [](PyCleaner& self, const std::shared_ptr<Batch>& batch, std::int64_t now_ms,
+               const std::vector<std::int32_t>& overflowed) {
+                Cleaned cleaned;
+                without_gil([&] { return self.cleaner->clean(batch, now_ms, overflowed, &cleaned); });
+                py::dict counts;
+                counts["rows"] = cleaned.counts.rows;
+                counts["rejected"] = cleaned.counts.rejected;
+                counts["duplicates"] = cleaned.counts.duplicates;
+                return py::make_tuple(cleaned.batch,
+                                      reject_table(*batch, cleaned.rejects, "clean", self.reasons), counts);
+            },
+            py::arg("batch"), py::arg("now_ms"), py::arg("overflowed") = std::vector<std::int32_t>{})
         .def_property_readonly(
             "remembered", [](const PyCleaner& self) { return self.duplicates ? self.duplicates->size() : 0; })
         .def_property_readonly(
@@ -587,7 +606,9 @@ PYBIND11_MODULE(_core, m) {
             spec.lead_time_days = get<double>(options, "lead_time_days");
             std::vector<Type> key_types = types_of(options, spec.keys);
             const Type demand_type = types_of(options, {spec.demand})[0];
-            return std::make_unique<Demand>(std::move(spec), std::move(key_types), demand_type);
+            auto demand = std::make_unique<Demand>(std::move(spec), std::move(key_types), demand_type);
+            check(demand->validate());
+            return demand;
         }))
         .def("push",
              [](Demand& demand, const std::shared_ptr<Batch>& day) {
@@ -600,6 +621,12 @@ PYBIND11_MODULE(_core, m) {
                  std::shared_ptr<Batch> all;
                  without_gil([&] { return demand.current(&all); });
                  return all;
+             })
+        .def("without_demand",
+             [](const Demand& demand) {
+                 std::shared_ptr<Batch> some;
+                 without_gil([&] { return demand.without_demand(&some); });
+                 return some;
              })
         .def("empty_result", &Demand::empty_result)
         .def_property_readonly("keys", &Demand::keys)
@@ -640,5 +667,6 @@ PYBIND11_MODULE(_core, m) {
                  }
                  return more ? py::object(py::bytes(out.data(), out.size())) : py::object(py::none());
              })
-        .def_property_readonly("events", &Generator::events);
+        .def_property_readonly("events", &Generator::events)
+        .def("counts", &generate_counts);
 }

@@ -1,7 +1,7 @@
 """The C++ core. Batches speak the Arrow PyCapsule protocol; every call that does work releases the GIL."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 class Batch:
     """Columns of one stage, with the origin of each row. Wrap with ``pyarrow.record_batch(batch)``."""
@@ -16,7 +16,7 @@ class CleanBatch:
 
     rows: int
     batch: Batch
-    def with_batch(self, batch: Batch) -> "CleanBatch":
+    def with_batch(self, batch: Batch) -> CleanBatch:
         """The same survivors over a batch with more columns."""
     def to_batch(self) -> Batch:
         """Survivors only, copied."""
@@ -38,7 +38,11 @@ class Decoder:
 
     def __init__(self, schema: dict[str, Any], dictionaries: dict[str, Dictionary]) -> None: ...
     def decode_lines(
-        self, block: bytes | bytearray | memoryview, source: str = ..., partition: int = ..., first_position: int = ...
+        self,
+        block: bytes | bytearray | memoryview,
+        source: str = ...,
+        partition: int = ...,
+        first_position: int = ...,
     ) -> tuple[Batch, Batch, dict[str, int]]:
         """NDJSON bytes (kept alive, must not change) to (batch, rejects, counts)."""
     def decode_messages(
@@ -78,10 +82,15 @@ class Cleaner:
     """``rules``: dicts with the keys of clean.hpp's Rule. ``duplicates``: {"key": [...], "within_ms": n} or None."""
 
     def __init__(
-        self, rules: list[dict[str, Any]], time_column: str, watermark: Watermark, duplicates: dict[str, Any] | None
+        self,
+        rules: list[dict[str, Any]],
+        time_column: str,
+        watermark: Watermark,
+        duplicates: dict[str, Any] | None,
     ) -> None: ...
-    def clean(self, batch: Batch, now_ms: int) -> tuple[CleanBatch, Batch, dict[str, int]]: ...
-    def expire(self) -> None: ...
+    def clean(
+        self, batch: Batch, now_ms: int, overflowed: list[int] = ...
+    ) -> tuple[CleanBatch, Batch, dict[str, int]]: ...
     @property
     def remembered(self) -> int: ...
     @property
@@ -111,6 +120,7 @@ class Demand:
     def __init__(self, spec: dict[str, Any]) -> None: ...
     def push(self, day: Batch) -> Batch: ...
     def current(self) -> Batch: ...
+    def without_demand(self) -> Batch: ...
     def empty_result(self) -> Batch: ...
     keys: int
     memory_bytes: int
@@ -125,3 +135,5 @@ class Generator:
     def next(self, size_bytes: int) -> bytes | None: ...
     @property
     def events(self) -> int: ...
+    def counts(self) -> dict[str, Any]:
+        """The members of generate.hpp's GenerateCounts; ``by_type`` and ``broken`` are dicts."""

@@ -20,11 +20,13 @@ struct DemandSpec {
     double lead_time_days = 7;
 };
 
-// Consumes closed one-day windows in order. The demand of a day on which a key is absent is zero. A key's
-// statistics cover the last n = min(horizon, days since its first demand, both ends counted) days:
+// Consumes closed one-day windows in order. The demand of a day on which a key is absent is zero, and so is a
+// null. A key's statistics cover the last n = min(horizon, days since its first demand, both ends counted)
+// days:
 //   mean = sum d / n,  std = sqrt((n sum d^2 - (sum d)^2) / (n (n - 1))), 0 when n < 2,
 //   safety_stock = z * std * sqrt(lead_time_days).
-// A key whose last horizon_days were all zero is forgotten.
+// A key whose last horizon_days were all zero is forgotten, after its statistics of that day; if it comes
+// back, its first demand is the day on which it does.
 class Demand {
 public:
     Demand(DemandSpec spec, std::vector<Type> key_types, Type demand_type);
@@ -32,16 +34,23 @@ public:
     Demand(const Demand&) = delete;
     Demand& operator=(const Demand&) = delete;
 
-    // One closed day (columns window_start, window_end, keys, demand). The statistics of the keys that had a
-    // row on that day, in the order of the input: columns day (timestamp), keys, days (int32), demand (the
-    // lane of the day), mean, std, safety_stock (float64).
+    // Whether such statistics can be computed; if not, push, current and restore say the same.
+    [[nodiscard]] Status validate() const;
+    // One closed day (columns window_start, window_end, keys, demand; strings as utf8). Days come in
+    // ascending order, whole days apart, else that is a Status state error. A batch with no rows changes
+    // nothing. The statistics of the keys that had a row on that day, in the order of the input: columns day
+    // (timestamp), keys, days (int32), demand (the lane of the day), mean, std, safety_stock (float64).
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
     // The statistics of all keys as of the last day pushed, ordered by key; `demand` is that day's.
     Status current(std::shared_ptr<Batch>* all) const;
+    // Those of the keys that had no demand on that day: what a sink that kept every push() still lacks.
+    Status without_demand(std::shared_ptr<Batch>* some) const;
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
     [[nodiscard]] std::int64_t keys() const;
     [[nodiscard]] std::int64_t memory_bytes() const;
+    // Keys by value, their first day and their demands, the newest first. Row 0 is no key: it holds the last
+    // day alone.
     [[nodiscard]] std::shared_ptr<Batch> snapshot() const;
     Status restore(const Batch& batch);
 

@@ -17,8 +17,8 @@ struct Text {
     std::uint32_t size;
 };
 
-// Any bytes are a string here, the empty one and those with zeros inside as well. Holds up to 2 GiB of them, the
-// bound of an Arrow utf8 column; more is std::bad_alloc.
+// Any bytes are a string here, the empty one and those with zeros inside as well. Holds up to 2 GiB of them,
+// the bound of an Arrow utf8 column; more is std::bad_alloc.
 class Dictionary {
 public:
     Dictionary();
@@ -46,8 +46,8 @@ public:
     Status restore(const Column& column);
 
 private:
-    // A string of up to 16 bytes is its two words; of a longer one they are a hash and the last 8 bytes, and only
-    // strings that agree in them are compared in bytes_.
+    // A string of up to 16 bytes is its two words; of a longer one they are a hash and the last 8 bytes, and
+    // only strings that agree in them are compared in bytes_.
     struct Key {
         std::uint64_t low;
         std::uint64_t high;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "omnistream/batch.hpp"
@@ -12,11 +13,16 @@
 
 namespace omnistream {
 
+// Nulls are left out. count, sum and distinct of nothing are 0; min, max and mean of nothing are null, and so
+// are the sample variance and standard deviation (n - 1) of fewer than two values. Sums and distinct need
+// exact values: no float64. min and max of float64 ignore NaN, and -0.0 is below 0.0.
 enum class Operation : std::uint8_t { count, sum, min, max, mean, std_dev, variance, distinct };
 
 // A condition turns each row into a weight: rows whose `column` (a dictionary column) holds one of `plus`
-// weigh +1, of `minus` -1, others 0 and are left out. So net units are one sum: + paid, - returned, -
-// cancelled.
+// weigh +1, of `minus` -1, others (and nulls) 0 and are left out. So net units are one sum: + paid, -
+// returned,
+// - cancelled. Count and sum add the weights up; the other operations know no negative weight, so a `minus`
+// there is refused.
 struct Condition {
     std::string column;  // empty: every row weighs +1
     std::vector<std::string> plus;
@@ -47,17 +53,21 @@ struct WindowCounts {
 
 // A tumbling window is final when the watermark reaches its end plus the allowed lateness. A row is late when
 // its window was final at the watermark that the row met on arrival, so lateness does not depend on how rows
-// are batched. Null keys group together. String key columns are encoded by dictionaries of the window's own.
+// are batched. Nor does a row join a window that advance() has closed. Null keys group together. String
+// columns are encoded by dictionaries that each open window has of its own, so that they go when it closes;
+// dictionary columns are grouped by their codes, which is faster. Batches may bring different dictionaries
+// for a column (see codes.hpp). A sum that leaves int64 on its way is a Status state error, and the window is
+// of no use after it.
 class Window {
 public:
     // `key_types` and `measure_types` come from the schema of the batches that push() will see.
     Window(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types);
     ~Window();
+    // Whether such a window can be computed; if not, push, advance and restore say the same.
+    [[nodiscard]] Status validate() const;
     Window(const Window&) = delete;
     Window& operator=(const Window&) = delete;
 
-    // A measure that makes no sense for its column (the sum of a string, of a float64) is a schema error.
-    [[nodiscard]] Status validate() const;
     // Rows that are late are appended to late_rows (row numbers of the batch).
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by
@@ -73,8 +83,10 @@ public:
     // The columns of a closed window, with no rows: its schema.
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
-    // State as batches: "groups" (window_start_ms, keys by value, accumulators), "distinct", "counts".
-    // Keys are written by value, so that a snapshot needs no dictionary to be read.
+    // State as batches: "spec" (the window spelled out, one line a thing), "counts", "groups"
+    // (window_start_ms, keys by value, accumulators), "distinct" (values counted so far). Keys are written by
+    // value, so that a snapshot needs no dictionary to be read. restore() replaces the state; a snapshot of
+    // another spec is refused and named.
     [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
 

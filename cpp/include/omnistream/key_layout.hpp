@@ -1,0 +1,57 @@
+// Group keys as words: how values are packed, read back and ordered.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "omnistream/batch.hpp"
+#include "omnistream/column_writer.hpp"
+#include "omnistream/dictionary.hpp"
+#include "omnistream/group_table.hpp"
+
+namespace omnistream {
+
+// A narrow value (a code, an int32, a bool) is a bit field that is 0 for null and else the value plus 1, as
+// an unsigned number in the order of the values; 64-bit values take a word of their own and a one-bit field
+// that says they are there. Two codes share one word, so the usual key (sku x channel, sku x store) is 8
+// bytes.
+class KeyLayout {
+public:
+    explicit KeyLayout(const std::vector<Type>& types);
+
+    // float64 and binary columns are no keys.
+    [[nodiscard]] static bool accepts(Type type) { return type != Type::float64 && type != Type::binary; }
+    // How many key words each row has: at least one, for the empty key as well.
+    [[nodiscard]] std::size_t words() const { return words_; }
+    [[nodiscard]] std::size_t fields() const { return fields_.size(); }
+
+    // Puts one field of `count` rows of a column into zeroed keys. Codes are translated by `translation` when
+    // there is one; a string column is encoded by `texts`.
+    void pack(std::size_t field, const Column& column, const std::int32_t* rows, std::size_t count,
+              const std::int32_t* translation, Dictionary* texts, std::uint64_t* keys) const;
+    // Appends one field of a row to a column; strings come from `texts`.
+    void unpack(std::size_t field, const std::uint64_t* key, const Dictionary* texts,
+                ColumnWriter* out) const;
+
+    // Row numbers in the order of the keys' values, nulls first. `ranks` holds, by field, the ranks of the
+    // codes of dictionary and string fields, else null.
+    [[nodiscard]] Array<std::uint32_t> order(
+        const GroupTable& table, const std::vector<const std::vector<std::int32_t>*>& ranks) const;
+
+private:
+    struct Field {
+        Type type;
+        std::size_t word = 0;  // of the bit field; for a 64-bit value, of the bit that says it is there
+        unsigned shift = 0;
+        std::uint64_t mask = 0;
+        std::size_t value_word = 0;  // of a 64-bit value
+    };
+    [[nodiscard]] static bool wide(Type type);
+    [[nodiscard]] static bool present(const Field& field, const std::uint64_t* key);
+    [[nodiscard]] static std::uint64_t ordinal(const Field& field, const std::uint64_t* key);
+
+    std::vector<Field> fields_;
+    std::size_t words_ = 1;
+};
+
+}  // namespace omnistream

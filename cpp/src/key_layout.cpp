@@ -1,0 +1,248 @@
+#include "omnistream/key_layout.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <string_view>
+#include <utility>
+
+namespace omnistream {
+
+namespace {
+
+constexpr std::uint64_t kSign64 = std::uint64_t{1} << 63;
+constexpr std::uint32_t kSign32 = std::uint32_t{1} << 31;
+constexpr unsigned kWordBits = 64;
+
+// A code plus 1 is at most 2^31 - 1: a dictionary has fewer than 2^31 strings.
+unsigned bits_of(Type type) {
+    switch (type) {
+        case Type::boolean:
+            return 2;
+        case Type::int32:
+            return 33;
+        case Type::string:
+        case Type::dictionary:
+            return 31;
+        default:
+            return 1;
+    }
+}
+
+std::uint64_t low_bits(unsigned bits) {
+    return bits >= kWordBits ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
+}
+
+}  // namespace
+
+bool KeyLayout::wide(Type type) {
+    return type == Type::int64 || type == Type::decimal || type == Type::timestamp_ms;
+}
+
+KeyLayout::KeyLayout(const std::vector<Type>& types) {
+    std::vector<unsigned> used;  // by word: bits taken, from the lowest
+    for (const Type type : types) {
+        const unsigned bits = bits_of(type);
+        std::size_t word = 0;
+        while (word < used.size() && used[word] + bits > kWordBits) ++word;
+        if (word == used.size()) used.push_back(0);
+        Field field{type};
+        field.word = word;
+        field.shift = used[word];
+        field.mask = low_bits(bits);
+        used[word] += bits;
+        if (wide(type)) {
+            field.value_word = used.size();
+            used.push_back(kWordBits);
+        }
+        fields_.push_back(field);
+    }
+    words_ = std::max<std::size_t>(used.size(), 1);
+}
+
+void KeyLayout::pack(std::size_t field_number, const Column& column, const std::int32_t* rows,
+                     std::size_t count, const std::int32_t* translation, Dictionary* texts,
+                     std::uint64_t* keys) const {
+    const Field& field = fields_[field_number];
+    const std::size_t words = words_;
+    std::uint64_t* at = keys + field.word;
+    const auto put = [&](auto&& number_of) {
+        if (column.null_count == 0) {
+            for (std::size_t i = 0; i < count; ++i) at[i * words] |= number_of(rows[i]) << field.shift;
+        } else {
+            for (std::size_t i = 0; i < count; ++i)
+                if (column.valid(rows[i])) at[i * words] |= number_of(rows[i]) << field.shift;
+        }
+    };
+    if (column.type == Type::dictionary) {
+        const auto* codes = column.lanes<std::int32_t>();
+        if (translation == nullptr)
+            put([=](std::int32_t row) { return static_cast<std::uint64_t>(codes[row]) + 1; });
+        else
+            put([=](std::int32_t row) { return static_cast<std::uint64_t>(translation[codes[row]]) + 1; });
+    } else if (column.type == Type::string) {
+        if (column.null_count == 0) {
+            Text batch[GroupTable::kBlock] = {};
+            std::int32_t codes[GroupTable::kBlock];
+            for (std::size_t i = 0; i < count; ++i) {
+                const std::string_view text = column.text(rows[i]);
+                batch[i] = {text.data(), static_cast<std::uint32_t>(text.size())};
+            }
+            texts->encode(batch, count, codes);
+            for (std::size_t i = 0; i < count; ++i)
+                at[i * words] |= (static_cast<std::uint64_t>(codes[i]) + 1) << field.shift;
+        } else {
+            put([&](std::int32_t row) {
+                return static_cast<std::uint64_t>(texts->encode(column.text(row))) + 1;
+            });
+        }
+    } else if (column.type == Type::int32) {
+        const auto* lanes = column.lanes<std::int32_t>();
+        put([=](std::int32_t row) {
+            return static_cast<std::uint64_t>(static_cast<std::uint32_t>(lanes[row]) ^ kSign32) + 1;
+        });
+    } else if (column.type == Type::boolean) {
+        const auto* lanes = column.lanes<std::uint8_t>();
+        put([=](std::int32_t row) { return static_cast<std::uint64_t>(lanes[row]) + 1; });
+    } else {
+        put([](std::int32_t) { return std::uint64_t{1}; });
+        const auto* lanes = column.lanes<std::int64_t>();
+        std::uint64_t* values = keys + field.value_word;
+        for (std::size_t i = 0; i < count; ++i)
+            if (column.valid(rows[i]))
+                values[i * words] = static_cast<std::uint64_t>(lanes[rows[i]]) ^ kSign64;
+    }
+}
+
+bool KeyLayout::present(const Field& field, const std::uint64_t* key) {
+    return ((key[field.word] >> field.shift) & field.mask) != 0;
+}
+
+// A present value as an unsigned number; for codes the code, for others in the order of the values.
+std::uint64_t KeyLayout::ordinal(const Field& field, const std::uint64_t* key) {
+    return wide(field.type) ? key[field.value_word] : ((key[field.word] >> field.shift) & field.mask) - 1;
+}
+
+void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* key, const Dictionary* texts,
+                       ColumnWriter* out) const {
+    const Field& field = fields_[field_number];
+    if (!present(field, key)) return out->put_null();
+    const std::uint64_t number = ordinal(field, key);
+    if (texts != nullptr) return out->put_text(texts->value(static_cast<std::int32_t>(number)));
+    if (wide(field.type)) return out->put(static_cast<std::int64_t>(number ^ kSign64));
+    if (field.type == Type::int32)
+        return out->put(static_cast<std::int32_t>(static_cast<std::uint32_t>(number) ^ kSign32));
+    out->put(static_cast<std::int64_t>(number));
+}
+
+namespace {
+
+constexpr unsigned kDigitBits =
+    11;  // 2,048 counters stay in L1; a window of 20,000 groups takes two or three passes
+constexpr std::size_t kRadixFrom = 512;
+
+// Sorts by the bits [low, high) of the entries; what is equal there keeps its order.
+void sort_by_bits(Array<std::uint64_t>* entries, Array<std::uint64_t>* spare, unsigned low, unsigned high) {
+    const std::size_t count = entries->size();
+    if (count < kRadixFrom) {
+        std::stable_sort(entries->begin(), entries->end(), [low, high](std::uint64_t a, std::uint64_t b) {
+            return ((a & low_bits(high)) >> low) < ((b & low_bits(high)) >> low);
+        });
+        return;
+    }
+    spare->resize(count);
+    for (unsigned at = low; at < high; at += kDigitBits) {
+        const std::uint64_t mask = low_bits(std::min(kDigitBits, high - at));
+        std::uint32_t starts[std::size_t{1} << kDigitBits] = {};
+        for (const std::uint64_t entry : *entries) ++starts[(entry >> at) & mask];
+        std::uint32_t total = 0;
+        for (std::uint32_t& start : starts) total += std::exchange(start, total);
+        for (const std::uint64_t entry : *entries) (*spare)[starts[(entry >> at) & mask]++] = entry;
+        std::swap(*entries, *spare);
+    }
+}
+
+}  // namespace
+
+// The values of all fields, each cut down to the bits that this table's values need, make one long number a
+// row. It is sorted from its lowest bits up, in pieces that share a word with the row number: usually one
+// piece.
+Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
+                                      const std::vector<const std::vector<std::int32_t>*>& ranks) const {
+    struct Bits {
+        std::size_t field;
+        std::uint64_t base;   // the least value
+        unsigned from, take;  // which bits of value - base
+        bool presence;        // the bit that puts nulls first, instead of a value
+        unsigned at;          // where they stand in the piece
+    };
+    const std::size_t count = table.size();
+    Array<std::uint32_t> order;
+    order.resize(count);
+    for (std::size_t i = 0; i < count; ++i) order[i] = static_cast<std::uint32_t>(i);
+    if (count < 2) return order;
+
+    const auto row_bits = static_cast<unsigned>(std::bit_width(count - 1));
+    const unsigned room = kWordBits - row_bits;
+    std::vector<std::vector<Bits>> pieces(1);  // from the least significant
+    unsigned used = 0;
+    const auto add = [&](std::size_t field, std::uint64_t base, unsigned width, bool presence) {
+        for (unsigned from = 0; from < width;) {
+            if (used == room) {
+                pieces.emplace_back();
+                used = 0;
+            }
+            const unsigned take = std::min(width - from, room - used);
+            pieces.back().push_back({field, base, from, take, presence, row_bits + used});
+            from += take;
+            used += take;
+        }
+    };
+    for (std::size_t field = fields_.size(); field-- > 0;) {
+        std::uint64_t least = ~std::uint64_t{0};
+        std::uint64_t most = 0;
+        bool nulls = false;
+        for (std::size_t number = 0; number < count; ++number) {
+            const std::uint64_t* key = table.row(number);
+            if (!present(fields_[field], key)) {
+                nulls = true;
+                continue;
+            }
+            std::uint64_t value = ordinal(fields_[field], key);
+            if (ranks[field] != nullptr) value = static_cast<std::uint64_t>((*ranks[field])[value]);
+            least = std::min(least, value);
+            most = std::max(most, value);
+        }
+        if (least <= most) add(field, least, static_cast<unsigned>(std::bit_width(most - least)), false);
+        if (nulls) add(field, 0, 1, true);
+    }
+
+    Array<std::uint64_t> entries;
+    Array<std::uint64_t> spare;
+    for (const std::vector<Bits>& piece : pieces) {
+        if (piece.empty()) continue;
+        entries.resize(count);
+        for (std::size_t i = 0; i < count; ++i) entries[i] = order[i];
+        for (const Bits& bits : piece) {
+            const Field& field = fields_[bits.field];
+            const std::uint64_t mask = low_bits(bits.take);
+            const std::int32_t* rank = ranks[bits.field] == nullptr ? nullptr : ranks[bits.field]->data();
+            for (std::size_t i = 0; i < count; ++i) {
+                const std::uint64_t* key = table.row(order[i]);
+                if (!present(field, key)) continue;
+                std::uint64_t value = 1;
+                if (!bits.presence) {
+                    value = ordinal(field, key);
+                    if (rank != nullptr) value = static_cast<std::uint64_t>(rank[value]);
+                    value = ((value - bits.base) >> bits.from) & mask;
+                }
+                entries[i] |= value << bits.at;
+            }
+        }
+        sort_by_bits(&entries, &spare, row_bits, piece.back().at + piece.back().take);
+        for (std::size_t i = 0; i < count; ++i)
+            order[i] = static_cast<std::uint32_t>(entries[i] & low_bits(row_bits));
+    }
+    return order;
+}
+
+}  // namespace omnistream

@@ -1,0 +1,112 @@
+"""Batches at the door: whatever speaks Arrow, as messages or as rows of the schema's types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from omnistream.errors import SchemaError
+from omnistream.schema import Schema
+
+
+def arrow_pieces(data: Any) -> Iterator[pa.RecordBatch | pa.Array]:
+    """Cut an Arrow object into contiguous pieces: arrays of messages, or record batches of rows.
+
+    Parameters
+    ----------
+    data : object
+        Anything with ``__arrow_c_array__`` or ``__arrow_c_stream__``: pyarrow, Polars, DuckDB, pandas, ...
+
+    Raises
+    ------
+    SchemaError
+        When it is neither rows nor messages.
+    """
+    if hasattr(data, "__arrow_c_stream__"):
+        for piece in _chunks(data):
+            yield _as_messages_or_rows(piece)
+    elif hasattr(data, "__arrow_c_array__"):
+        yield _as_messages_or_rows(pa.array(data) if not isinstance(data, pa.RecordBatch) else data)
+    else:
+        raise SchemaError(
+            f"cannot read a {type(data).__name__}; push bytes of NDJSON, a list of bytes, "
+            "or an Arrow table, batch or array"
+        )
+
+
+def _chunks(data: Any) -> Iterator[pa.RecordBatch | pa.Array]:
+    try:
+        reader = pa.RecordBatchReader.from_stream(data)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # a stream of plain arrays, such as a Series
+        yield from pa.chunked_array(data).chunks
+    else:
+        yield from reader
+
+
+def _as_messages_or_rows(piece: pa.RecordBatch | pa.Array) -> pa.RecordBatch | pa.Array:
+    if isinstance(piece, pa.RecordBatch):
+        # One column of bytes is what a topic looks like in a file; rows of the schema have more.
+        single = piece.num_columns == 1 and _holds_messages(piece.schema.field(0).type)
+        return _plain(piece.column(0)) if single else piece
+    if pa.types.is_struct(piece.type):
+        return pa.RecordBatch.from_struct_array(piece)
+    if _holds_messages(piece.type):
+        return _plain(piece)
+    raise SchemaError(f"an Arrow array of {piece.type} holds neither messages (binary or string) nor rows")
+
+
+def _holds_messages(kind: pa.DataType) -> bool:
+    views = (pa.types.is_binary_view(kind), pa.types.is_string_view(kind))
+    plain = (pa.types.is_binary(kind), pa.types.is_large_binary(kind))
+    text = (pa.types.is_string(kind), pa.types.is_large_string(kind))
+    return any((*views, *plain, *text))
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    if pa.types.is_binary_view(array.type) or pa.types.is_string_view(array.type):
+        return array.cast(pa.large_binary())
+    return array
+
+
+def conform(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    """Cast rows to exactly the Arrow types of a schema; columns that it lacks are dropped.
+
+    Parameters
+    ----------
+    rows : pyarrow.RecordBatch
+        At least the schema's required columns; optional ones that are missing are filled with their default.
+
+    Raises
+    ------
+    SchemaError
+        Names the column that is missing or whose values do not fit.
+    """
+    columns = []
+    target = schema.arrow_schema()
+    for field in schema.fields:
+        kind = target.field(field.name).type
+        index = rows.schema.get_field_index(field.name)
+        if index < 0:
+            if field.required:
+                raise SchemaError(f"the rows lack the required column {field.name!r}")
+            columns.append(pa.repeat(pa.scalar(field.default, kind), rows.num_rows))
+            continue
+        column = rows.column(index)
+        try:
+            columns.append(column if column.type == kind else _cast(column, kind))
+        except pa.ArrowException as error:
+            raise SchemaError(
+                f"column {field.name!r} is {column.type} and does not cast to {kind}: {error}"
+            ) from None
+    return pa.RecordBatch.from_arrays(columns, schema=target)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_dictionary(kind):
+        return column.cast(kind)
+    if pa.types.is_dictionary(column.type):
+        codes, values = column.indices.cast(pa.int32()), column.dictionary.cast(pa.utf8())
+        return pa.DictionaryArray.from_arrays(codes, values)
+    return column.cast(pa.utf8()).dictionary_encode()

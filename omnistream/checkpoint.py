@@ -1,0 +1,370 @@
+"""checkpoint: all state of a job as one thing, written aside, made durable, renamed, and verified when read.
+
+A checkpoint is a folder with a ``manifest.json`` and an Arrow IPC file per part, which any Arrow tool opens::
+
+    checkpoints/0000000012/manifest.json
+    checkpoints/0000000012/window.sales.arrow
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from omnistream.errors import StateError
+
+log = logging.getLogger(__name__)
+
+# Of the layout of folders, manifests and snapshot bytes; what the parts mean is the caller's to version.
+FORMAT_VERSION = 1
+SNAPSHOT_MAGIC = b"omnistream snapshot 1\n"
+
+MANIFEST = "manifest.json"
+SEQUENCE = re.compile(r"\d{10,}")
+# Names with a dot are work in progress: never read, removed by the next save.
+WRITING = ".writing-"
+REMOVING = ".removing-"
+
+Parts = dict[str, pa.Table | pa.RecordBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """State in memory.
+
+    Attributes
+    ----------
+    parts : dict of str to pyarrow.Table or pyarrow.RecordBatch
+        State by name. What was a record batch comes back as one.
+    manifest : dict
+        Whatever names the job and its progress, in JSON types.
+    """
+
+    parts: Parts
+    manifest: dict[str, Any]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the next checkpoint under `path`; see `save`."""
+        return save(path, self.parts, self.manifest)
+
+    @classmethod
+    def load(cls, checkpoint: str | Path) -> Self:
+        """Read the folder of one checkpoint; see `load`."""
+        return cls(*load(checkpoint))
+
+    def to_bytes(self) -> bytes:
+        """Pack everything into bytes, for a host that keeps state itself. Equal state gives equal bytes."""
+        bodies = {name: _part_bytes(part) for name, part in self.parts.items()}
+        entries = {name: _entry(part, bodies[name]) for name, part in self.parts.items()}
+        manifest = _manifest_bytes(entries, self.manifest)
+        return b"".join([SNAPSHOT_MAGIC, len(manifest).to_bytes(8, "little"), manifest, *bodies.values()])
+
+    @classmethod
+    def from_bytes(cls, packed: bytes) -> Self:
+        """Unpack what `to_bytes` made; a `StateError` says what is damaged."""
+        at = len(SNAPSHOT_MAGIC) + 8
+        if packed[: len(SNAPSHOT_MAGIC)] != SNAPSHOT_MAGIC or len(packed) < at:
+            raise StateError("snapshot: these bytes are no snapshot of this version of omnistream")
+        size = int.from_bytes(packed[len(SNAPSHOT_MAGIC) : at], "little")
+        document = _read_manifest(packed[at : at + size], "snapshot: manifest")
+        at += size
+        parts: Parts = {}
+        for name, entry in document["parts"].items():
+            parts[name] = _read_part(packed[at : at + entry["size_bytes"]], entry, f"snapshot: part {name}")
+            at += entry["size_bytes"]
+        if at != len(packed):
+            raise StateError(f"snapshot: {len(packed) - at} bytes follow its end")
+        return cls(parts, document["manifest"])
+
+
+def save(
+    path: str | Path, parts: Mapping[str, pa.Table | pa.RecordBatch], manifest: Mapping[str, Any]
+) -> Path:
+    """Write the next checkpoint under `path`.
+
+    It appears under its name at once and whole, after all of it is durable. One process at a time may write
+    under a path.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the checkpoints; made when it is missing.
+    parts : mapping of str to pyarrow.Table or pyarrow.RecordBatch
+        State by name.
+    manifest : mapping
+        Whatever names the job and its progress, in JSON types; `load` gives it back.
+
+    Returns
+    -------
+    Path
+        The folder of this checkpoint.
+    """
+    root = Path(path)
+    with _as_state_error(root):
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(root)
+        sequence = max((int(folder.name) for folder in _folders(root)), default=0) + 1
+        aside = root / f"{WRITING}{sequence:010d}"
+        aside.mkdir()
+        entries = {}
+        for name, part in parts.items():
+            body = _part_bytes(part)
+            entries[name] = _entry(part, body)
+            _write_durably(aside / _file_name(name), body)
+        _write_durably(aside / MANIFEST, _manifest_bytes(entries, manifest))
+        _sync_directory(aside)
+        final = aside.rename(root / f"{sequence:010d}")
+        _sync_directory(root)
+        _sync_directory(root.parent)
+    return final
+
+
+def load(checkpoint: str | Path) -> tuple[Parts, dict[str, Any]]:
+    """Read one checkpoint, and check every byte of it.
+
+    Parameters
+    ----------
+    checkpoint : path
+        A folder that `save` or `latest` returned.
+
+    Raises
+    ------
+    StateError
+        Names the file and what is wrong with it. Damaged state is never returned.
+    """
+    folder = Path(checkpoint)
+    with _as_state_error(folder):
+        document = _read_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+        parts: Parts = {}
+        for name, entry in document["parts"].items():
+            file = folder / _file_name(name)
+            parts[name] = _read_part(file.read_bytes(), entry, str(file))
+        return parts, document["manifest"]
+
+
+def latest(path: str | Path, *, fallback: bool = False) -> Path | None:
+    """Find the newest complete checkpoint.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the checkpoints.
+    fallback : bool
+        Read each checkpoint through, and pass over damaged ones with a warning. Without it, only folders in
+        which a file is missing or has a wrong size are passed over, and `load` refuses the rest.
+
+    Returns
+    -------
+    Path or None
+        None when there is no checkpoint yet.
+
+    Raises
+    ------
+    StateError
+        When there are checkpoints, but none that can be used: starting afresh is the operator's choice.
+    """
+    refused = []
+    for folder in sorted(_folders(Path(path)), key=_sequence, reverse=True):
+        try:
+            if fallback:
+                load(folder)
+            else:
+                _check_complete(folder)
+        except StateError as error:
+            refused.append(str(error))
+            log.warning("passing over checkpoint %s: %s", folder, error)
+        else:
+            return folder
+    if refused:
+        raise StateError(f"{path}: no checkpoint can be used: {'; '.join(refused)}")
+    return None
+
+
+def prune(path: str | Path, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` complete checkpoints, and return what was removed.
+
+    A checkpoint goes only when a newer one is complete, so at least one always stays.
+    """
+    if keep < 1:
+        raise StateError(f"keep = {keep}: at least one checkpoint must stay")
+    root = Path(path)
+    removed = []
+    complete = 0
+    with _as_state_error(root):
+        for folder in sorted(_folders(root), key=_sequence, reverse=True):
+            if complete >= keep:
+                # Renamed first: a crash in the middle must not leave half a checkpoint.
+                shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
+                removed.append(folder)
+                continue
+            try:
+                _check_complete(folder)
+            except StateError as error:
+                log.warning("not counting checkpoint %s: %s", folder, error)
+            else:
+                complete += 1
+    return removed
+
+
+def check_compatible(manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise a `StateError` that lists every key of `expected` whose value in `manifest` is another."""
+    missing = object()
+    differences = [
+        f"{key}: the checkpoint has {'nothing' if old is missing else repr(old)}, the job has {new!r}"
+        for key, new in expected.items()
+        if (old := manifest.get(key, missing)) != new
+    ]
+    if differences:
+        raise StateError("the checkpoint is of another job: " + "; ".join(differences))
+
+
+# --- the manifest ---------------------------------------------------------------------------------
+
+
+def _manifest_bytes(entries: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any]) -> bytes:
+    document = {
+        "format_version": FORMAT_VERSION,
+        "omnistream_version": _package_version(),
+        "parts": entries,
+        "manifest": manifest,
+    }
+    try:
+        body = _render(document)
+        if json.loads(body)["manifest"] != manifest:
+            raise TypeError("a key is no string, or a sequence is no list")
+    except (TypeError, ValueError) as error:
+        raise StateError(f"manifest: {error}: use JSON types only") from error
+    return _render({**document, "blake2b": _checksum(body)})
+
+
+def _read_manifest(text: bytes, place: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(text)
+        found = document.pop("blake2b")
+        format_version = document["format_version"]
+        # Rendered again, it must be the same bytes: not even white space may have changed.
+        sound = found == _checksum(_render(document)) and text == _render({**document, "blake2b": found})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise StateError(f"{place}: is damaged: it is not the JSON of a manifest") from error
+    if not sound:
+        raise StateError(f"{place}: is damaged: its checksum differs")
+    if format_version != FORMAT_VERSION:
+        raise StateError(
+            f"{place}: has format {format_version}, written by omnistream {document['omnistream_version']}; "
+            f"this omnistream reads format {FORMAT_VERSION}"
+        )
+    return document
+
+
+def _render(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _checksum(body: bytes | pa.Buffer) -> str:
+    return blake2b(body, digest_size=16).hexdigest()
+
+
+def _package_version() -> str:
+    try:
+        return version("omnistream")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+source"
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _part_bytes(part: pa.Table | pa.RecordBatch) -> pa.Buffer:
+    """Write an Arrow IPC file; chunks of a table stay as they are, a record batch is one."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
+    with pa.ipc.new_file(sink, part.schema, options=options) as writer:
+        writer.write(part)
+    body: pa.Buffer = sink.getvalue()
+    return body
+
+
+def _entry(part: pa.Table | pa.RecordBatch, body: pa.Buffer) -> dict[str, Any]:
+    kind = "table" if isinstance(part, pa.Table) else "record batch"
+    return {"kind": kind, "rows": part.num_rows, "size_bytes": body.size, "blake2b": _checksum(body)}
+
+
+def _read_part(body: bytes, entry: Mapping[str, Any], place: str) -> pa.Table | pa.RecordBatch:
+    if len(body) != entry["size_bytes"]:
+        raise StateError(f"{place}: is damaged: it has {len(body)} bytes, not {entry['size_bytes']}")
+    if _checksum(body) != entry["blake2b"]:
+        raise StateError(f"{place}: is damaged: its checksum differs")
+    reader = pa.ipc.open_file(pa.py_buffer(body))
+    return reader.read_all() if entry["kind"] == "table" else reader.get_batch(0)
+
+
+def _file_name(part: str) -> str:
+    return f"{quote(part, safe='')}.arrow"
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from (entry for entry in root.iterdir() if SEQUENCE.fullmatch(entry.name) and entry.is_dir())
+
+
+def _sequence(folder: Path) -> int:
+    return int(folder.name)
+
+
+def _check_complete(folder: Path) -> None:
+    """Check that the manifest is sound and every file has its size, without reading the parts."""
+    with _as_state_error(folder):
+        document = _read_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+        for name, entry in document["parts"].items():
+            file = folder / _file_name(name)
+            if (size := file.stat().st_size) != entry["size_bytes"]:
+                raise StateError(f"{file}: is damaged: it has {size} bytes, not {entry['size_bytes']}")
+
+
+def _remove_unfinished(root: Path) -> None:
+    for prefix in (WRITING, REMOVING):
+        for leftover in root.glob(f"{prefix}*"):
+            shutil.rmtree(leftover)
+
+
+def _write_durably(file: Path, body: bytes | pa.Buffer) -> None:
+    with file.open("xb") as opened:
+        opened.write(body)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _as_state_error(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StateError(f"{error.filename}: is missing: name a checkpoint's own folder") from error
+    except OSError as error:
+        raise StateError(f"{error.filename or place}: {error.strerror}") from error
+    except pa.ArrowException as error:
+        raise StateError(f"{place}: {error}") from error

@@ -1,0 +1,304 @@
+"""The command: ``omnistream run job.toml`` and its siblings.
+
+Errors are one line each on standard error. The exit code is 2 for a mistake in the command or the job, 1 for
+what breaks while it runs, 130 and 143 after SIGINT and SIGTERM. Packages load where they are used, so that
+``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omnistream.errors import JobError, OmnistreamError
+
+EXIT_RUN, EXIT_JOB = 1, 2
+_BLOCK_BYTES = 4 << 20
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every error here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_JOB, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    action: Callable[[argparse.Namespace], int] = options.action
+    try:
+        code = action(options)
+        sys.stdout.flush()
+        return code
+    except JobError as error:
+        if options.debug:
+            raise
+        print("\n".join(error.problems), file=sys.stderr)
+        return EXIT_JOB
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) or isinstance(error.__cause__, BrokenPipeError):
+            # Whoever read our output has gone (`| head`). The interpreter flushes once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_RUN
+        if options.debug:
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, OmnistreamError | OSError | MemoryError):
+            text = f"internal error: {type(error).__name__}: {text}; --debug shows where"
+        print(f"omnistream: {text}", file=sys.stderr)
+        return EXIT_RUN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="omnistream", description="Order events in; exact windows, demand and safety stock out."
+    )
+    shared = _Parser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    overridden = _Parser(add_help=False)
+    overridden.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="set a key of the job, such as window.0.size=1h (tables of a list count from 0)",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(
+        name: str,
+        action: Callable[[argparse.Namespace], int],
+        help_: str,
+        *parents: _Parser,
+    ) -> Any:
+        added = commands.add_parser(name, help=help_, description=help_, parents=[shared, *parents])
+        added.set_defaults(action=action)
+        return added
+
+    run = command("run", _run, "Run a job to the end of its input.", overridden)
+    run.add_argument("job", help="the job's TOML file")
+    run.add_argument(
+        "--json", action="store_true", help="print one JSON object of metrics at the end, nothing else"
+    )
+    run.add_argument("--overwrite", action="store_true", help="replace what earlier runs have written")
+    run.add_argument("--quiet", action="store_true", help="show no progress on a terminal, either")
+
+    check = command("check", _check, "Check jobs and read no data: prints every mistake.", overridden)
+    check.add_argument("jobs", nargs="+", metavar="job", help="TOML files")
+
+    explain = command("explain", _explain, "Print the stages of a job and the device of each.", overridden)
+    explain.add_argument("job", help="the job's TOML file")
+
+    generate = command("generate", _generate, "Write seeded, realistic apparel orders as NDJSON.")
+    generate.add_argument("--events", type=_count, default=100_000, help="how many (default: %(default)s)")
+    generate.add_argument(
+        "--seed", type=int, default=20261111, help="same seed, same bytes (default: %(default)s)"
+    )
+    generate.add_argument(
+        "--nested", action="store_true", help="orders with lines[], else one line per event"
+    )
+    generate.add_argument("--start", type=_moment, metavar="TIME", help="ISO time of the first event")
+    generate.add_argument("--span", type=_duration, metavar="DURATION", help="event time covered, such as 1d")
+    generate.add_argument(
+        "--disorder", type=_duration, metavar="DURATION", help="bound on disorder, such as 30s"
+    )
+    generate.add_argument("--styles", type=_count, help="how many styles, each in colours and sizes")
+    generate.add_argument("--stores", type=_count, help="how many stores")
+    generate.add_argument("--customers", type=_count, help="how many customers")
+    generate.add_argument("--dirt", type=_share, help="share of broken messages, 0 to 1")
+    generate.add_argument("--duplicates", type=_share, help="share of events sent twice, 0 to 1")
+    generate.add_argument("--returns", type=_share, help="share of orders returned days later, 0 to 1")
+    generate.add_argument("--cancels", type=_share, help="share of orders cancelled later, 0 to 1")
+    generate.add_argument(
+        "--out", metavar="FILE", help="a file, written whole or not at all (default: stdout)"
+    )
+
+    schema = command("schema", _schema, "Infer, show and compare schemas.")
+    actions = schema.add_subparsers(title="actions", required=True, metavar="ACTION", dest="schema_action")
+    infer = actions.add_parser(
+        "infer", help="Propose a schema for a sample of NDJSON, as TOML.", parents=[shared]
+    )
+    infer.add_argument("sample", help="an NDJSON file")
+    show = actions.add_parser("show", help="Print a schema as TOML.", parents=[shared])
+    show.add_argument("schema", help="the name of a built-in schema, or a TOML file")
+    diff = actions.add_parser(
+        "diff", help="Print what differs; exit code 1 if anything does.", parents=[shared]
+    )
+    diff.add_argument("before", help="the name of a built-in schema, or a TOML file")
+    diff.add_argument("after", help="likewise")
+
+    demo = command("demo", _demo, "Run a job, print what a planner would look at and write a report.")
+    demo.add_argument("job", nargs="?", help="a job's TOML file (default: two months of generated orders)")
+    demo.add_argument("--out", default="out/demo", help="a folder for the report (default: %(default)s)")
+
+    command("version", _version, "Print the version.")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from omnistream.job import load_job
+
+    job = load_job(options.job, options.overrides, needs_source=True)
+    if options.json and any(sink.type == "stdout" for sink in job.sinks):
+        raise JobError(
+            [f"{job.file}: sink: standard output is taken by --json; write to a file, or drop --json"]
+        )
+
+    from omnistream.progress import Display
+    from omnistream.run import Stop, run_job
+
+    if options.overwrite:
+        job = job.overwriting()
+    with Stop() as stop, Display(job.name, quiet=options.quiet) as display:
+        result = run_job(job, on_progress=display.update if display.active else None, stop=stop)
+    display.finish(result)
+    if options.json:
+        print(json.dumps(result.to_dict()))
+    return 128 + stop.signal if stop.signal else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from omnistream.job import load_job
+
+    problems: list[str] = []
+    for file in options.jobs:
+        try:
+            job = load_job(file, options.overrides, needs_source=True)
+        except JobError as error:
+            problems += error.problems
+        else:
+            counts = {"window": len(job.windows), "derive": len(job.derives), "sink": len(job.sinks)}
+            parts = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
+            print(f"{file}: ok: {', '.join(parts)}")
+    if problems:
+        sys.stdout.flush()
+        raise JobError(problems)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from omnistream.job import load_job
+    from omnistream.pipeline import Pipeline
+
+    print(Pipeline(load_job(options.job, options.overrides)).explain())
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from omnistream._core import Generator
+
+    given = {
+        "start_ms": options.start,
+        "span_ms": options.span,
+        "max_disorder_ms": options.disorder,
+        "styles": options.styles,
+        "stores": options.stores,
+        "customers": options.customers,
+        "dirt": options.dirt,
+        "duplicates": options.duplicates,
+        "return_rate": options.returns,
+        "cancel_rate": options.cancels,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    generator = Generator(events=options.events, seed=options.seed, nested=options.nested, **chosen)
+    if options.out is None:
+        while block := generator.next(_BLOCK_BYTES):
+            sys.stdout.buffer.write(block)
+        return 0
+    target = Path(options.out)
+    aside = target.with_name(f".{target.name}.part")
+    try:
+        with aside.open("wb") as file:
+            while block := generator.next(_BLOCK_BYTES):
+                file.write(block)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from omnistream.schema_text import differences, infer, to_toml
+
+    if options.schema_action == "infer":
+        print(to_toml(infer(options.sample)), end="")
+        return 0
+    if options.schema_action == "show":
+        print(to_toml(_named_schema(options.schema)), end="")
+        return 0
+    found = differences(_named_schema(options.before), _named_schema(options.after))
+    print("\n".join(found) or "no difference")
+    return EXIT_RUN if found else 0
+
+
+def _named_schema(name: str) -> Any:
+    from omnistream.errors import SchemaError
+    from omnistream.schema import BUILTIN, Schema
+
+    if name in BUILTIN:
+        return BUILTIN[name]
+    if not Path(name).is_file():
+        known = ", ".join(BUILTIN)
+        raise JobError([f"{name}: is neither a file nor a built-in schema; write a path or one of {known}"])
+    try:
+        return Schema.from_toml(name)
+    except SchemaError as error:
+        raise JobError(str(error).splitlines()) from error
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from omnistream.demo import run_demo
+
+    run_demo(options.out, options.job)
+    return 0
+
+
+def _version(options: argparse.Namespace) -> int:
+    try:
+        print(f"omnistream {version('omnistream')}")
+    except PackageNotFoundError:
+        print("omnistream (not installed)")
+    return 0
+
+
+def _count(text: str) -> int:
+    count = int(text.replace("_", ""))
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
+
+
+def _duration(text: str) -> int:
+    from omnistream.mistakes import duration_ms
+
+    length = duration_ms(text)
+    if length is None:
+        raise argparse.ArgumentTypeError(f"{text} is no duration such as 30s, 5m, 1h or 1d")
+    return length
+
+
+def _moment(text: str) -> int:
+    from omnistream.mistakes import moment_ms
+
+    moment = moment_ms(text)
+    if moment is None:
+        raise argparse.ArgumentTypeError(f"{text} is no time such as 2026-11-11T00:00:00Z")
+    return moment

@@ -1,0 +1,43 @@
+"""encode: persistent dictionaries from strings to dense int32 codes.
+
+Decode writes codes at once where it can (a fused stage, one set of dictionaries); rows that were pushed as Arrow columns get
+theirs here. The C++ engine is ``cpp/src/dictionary.cpp`` and ``cpp/src/encode.cpp``.
+"""
+
+from __future__ import annotations
+
+from omnistream import _core
+from omnistream.schema import Schema
+
+
+class Encode:
+    """Owns one dictionary for each dictionary field of the schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.dictionaries = {
+            field.name: _core.Dictionary() for field in schema.fields if field.type == "dictionary"
+        }
+
+    def run(self, clean: _core.CleanBatch) -> _core.CleanBatch:
+        """Return the batch with every dictionary column in this job's codes."""
+        return clean.with_batch(_core.encode_columns(clean.batch, self.dictionaries))
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of all dictionaries."""
+        return sum(dictionary.memory_bytes for dictionary in self.dictionaries.values())
+
+    def explain(self) -> str:
+        """One line: what runs here."""
+        if not self.dictionaries:
+            return "no dictionary columns"
+        return f"{', '.join(self.dictionaries)} to codes, fused into decode"
+
+    def snapshot(self) -> dict[str, _core.Batch]:
+        """Return all strings, in code order, by field."""
+        return {name: dictionary.to_batch() for name, dictionary in self.dictionaries.items()}
+
+    def restore(self, parts: dict[str, object]) -> None:
+        """Take back what `snapshot` returned."""
+        for name, dictionary in self.dictionaries.items():
+            dictionary.restore(parts[name])

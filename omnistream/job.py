@@ -1,0 +1,545 @@
+"""Reads jobs: `load_job` a TOML file, `parse_job` a dictionary of the same shape.
+
+A job is checked as a whole before any data is read: both note every mistake and raise one `JobError` with all
+of them. docs/job.md lists every key. The readers stand in the order of the file, which is that of the data.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from omnistream.errors import JobError, SchemaError
+from omnistream.measures import (
+    Condition,
+    Lifecycle,
+    MeasureError,
+    MeasureSpec,
+    misfit,
+    named_measure,
+    parse_condition,
+    parse_measure,
+)
+from omnistream.mistakes import Problems, Table, did_you_mean, one_of, quoted
+from omnistream.rules import RuleSpec, read_rule
+from omnistream.schema import BUILTIN, Schema
+from omnistream.spec import (
+    REJECTS,
+    ROWS,
+    AmountSpec,
+    CheckpointSpec,
+    DeadLetterSpec,
+    DeriveSpec,
+    DuplicatesSpec,
+    JobSpec,
+    SinkSpec,
+    SourceSpec,
+    TimeSpec,
+    WindowSpec,
+    schema_columns,
+    with_amounts,
+)
+
+# A job's types and its readers come from one place.
+__all__ = [
+    "REJECTS",
+    "ROWS",
+    "AmountSpec",
+    "CheckpointSpec",
+    "Condition",
+    "DeadLetterSpec",
+    "DeriveSpec",
+    "DuplicatesSpec",
+    "JobSpec",
+    "Lifecycle",
+    "MeasureSpec",
+    "RuleSpec",
+    "SinkSpec",
+    "SourceSpec",
+    "TimeSpec",
+    "WindowSpec",
+    "load_job",
+    "parse_job",
+]
+
+_DAY_MS = 86_400_000
+_ORDER_SCHEMAS = ("order", "order_flat")
+_KEY_TYPES = ("dictionary", "string", "int32", "int64", "bool", "timestamp")
+_COUNTED_TYPES = ("int32", "int64", "decimal")
+# A line longer than this is cut by the source, and no block may be larger than a line.
+_LARGEST_BATCH_BYTES = 64 << 20
+
+
+def load_job(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), needs_source: bool = False
+) -> JobSpec:
+    """Read and check a job file.
+
+    Parameters
+    ----------
+    path : path
+        A TOML file. Paths inside it are relative to its folder.
+    overrides : sequence of str
+        ``"window.0.size=1h"``: keys to set before the check. The value is TOML; what is no TOML is a text.
+        A ``path`` set here is relative to the working directory.
+    needs_source : bool
+        Whether a job without a [source] is a mistake.
+
+    Raises
+    ------
+    JobError
+        With every mistake of the file.
+    """
+    file = os.fspath(path)
+    try:
+        document = tomllib.loads(Path(file).read_text(encoding="utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise JobError([f"{file}: cannot be read ({error.strerror}); give the path of a job file"]) from None
+    except UnicodeDecodeError:
+        raise JobError([f"{file}: is not UTF-8 text; save it as UTF-8"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise JobError([f"{file}: is not TOML: {error}; mend the syntax there"]) from None
+    problems = [problem for override in overrides if (problem := _override(document, override))]
+    if problems:
+        raise JobError(problems)
+    return parse_job(document, file=file, base_dir=Path(file).parent, needs_source=needs_source)
+
+
+def parse_job(
+    document: Mapping[str, Any],
+    file: str = "<dict>",
+    base_dir: str | os.PathLike[str] = ".",
+    needs_source: bool = False,
+) -> JobSpec:
+    """Check a job given as a dictionary of the shape of the TOML file; see `load_job`."""
+    problems = Problems(file)
+    base = Path(base_dir)
+    top = Table(dict(document), "", problems)
+
+    header = _table(top, "job")
+    name = header.text("name", default="job" if file == "<dict>" else Path(file).stem)
+    device: Any = header.text("device", default="auto", choices=("auto", "cpu", "cuda"))
+    header.finish()
+
+    source_table = top.table("source")
+    source = None if source_table is None else _read_source(source_table, base)
+    if source is None and needs_source:
+        top.add("source", "is missing", 'add [source] with path = "orders.ndjson"')
+
+    schema, use = _read_schema(top, base)
+    columns = {} if schema is None else schema_columns(schema)
+    time = _read_time(_table(top, "time"), columns)
+    amount = _read_amount(top, use, columns)
+    row_columns = with_amounts(columns, amount)
+    lifecycle = _read_lifecycle(_table(top, "lifecycle"))
+
+    clean = _table(top, "clean")
+    rules = [rule for table in clean.tables("rule") if (rule := read_rule(table, columns))]
+    duplicates_table = clean.table("duplicates")
+    duplicates = None if duplicates_table is None else _read_duplicates(duplicates_table, columns)
+    clean.finish()
+
+    outputs = _Outputs(row_columns)
+    windows = [_read_window(table, outputs, lifecycle) for table in top.tables("window")]
+    derives = [_read_derive(table, outputs, windows) for table in top.tables("derive")]
+
+    places: dict[str, str] = {}
+    sinks = [_read_sink(table, base, outputs, places) for table in top.tables("sink")]
+    dead_letter_table = top.table("dead_letter")
+    dead_letter = None if dead_letter_table is None else _read_dead_letter(dead_letter_table, base, places)
+    checkpoint_table = top.table("checkpoint")
+    checkpoint = None if checkpoint_table is None else _read_checkpoint(checkpoint_table, base, places)
+    if checkpoint is not None and source is not None and source.type == "stdin":
+        top.add("checkpoint", "standard input cannot be read again from there", "remove it, or read files")
+    top.finish()
+
+    if problems.lines or schema is None:
+        raise JobError(problems.lines)
+    return JobSpec(
+        name=name,
+        schema=schema,
+        time=time,
+        device=device,
+        source=source,
+        amount=amount,
+        lifecycle=lifecycle,
+        rules=tuple(rules),
+        duplicates=duplicates,
+        windows=tuple(windows),
+        derives=tuple(derives),
+        sinks=tuple(sinks),
+        dead_letter=dead_letter,
+        checkpoint=checkpoint,
+        file=file,
+    )
+
+
+def _table(parent: Table, key: str) -> Table:
+    """Return the table below ``key``; an absent one reads as empty, so that its defaults apply."""
+    return parent.table(key) or Table({}, parent.at(key), parent.problems)
+
+
+def _read_source(table: Table, base: Path) -> SourceSpec:
+    type_: Any = table.text("type", default="file", choices=("file", "stdin"))
+    format_: Any = table.text("format", default="ndjson", choices=("ndjson", "arrow", "parquet"))
+    compression: Any = table.text("compression", default="auto", choices=("auto", "none", "gzip", "zstd"))
+    batch_bytes = table.size("batch_bytes", default="4 MiB")
+    if batch_bytes > _LARGEST_BATCH_BYTES:
+        table.add("batch_bytes", "is more than 64 MiB", 'write a size such as "4 MiB"')
+    written = table.texts("path", single=True)
+    if type_ == "stdin":
+        if written:
+            table.add("path", 'makes no sense with type = "stdin"', "remove one of the two")
+        written = ()
+        if format_ == "parquet":
+            table.add("format", "parquet cannot be read from a stream", 'use "ndjson" or "arrow", or a file')
+    elif not written and not table.values.get("path"):
+        table.add("path", "is missing", 'add path = "orders.ndjson" (globs and lists will do, too)')
+    table.finish()
+    paths = tuple(_below(base, path) for path in written)
+    for path in paths:
+        if Path(path).is_dir():
+            table.add("path", f"{quoted(path)} is a directory", f"write {quoted(path + '/*.' + format_)}")
+        elif not _matches(path):
+            table.add(
+                "path",
+                f"no file at {quoted(path)}",
+                "create it, or mend the path (it starts at the job's folder)",
+            )
+    return SourceSpec(type_, paths, format_, compression, batch_bytes)
+
+
+def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
+    """Return the schema and, for a built-in one, its name."""
+    table = top.table("schema")
+    if table is None:
+        if "schema" not in top:
+            top.add("schema", "is missing", f"add [schema] with use = {one_of(list(BUILTIN))}")
+        return None, ""
+    given = [key for key in ("use", "path", "field") if key in table]
+    if len(given) != 1:
+        what = f"has {' and '.join(given)}" if given else "names no schema"
+        top.problems.add(
+            "schema",
+            what,
+            f'write one of use = {one_of(list(BUILTIN))}, path = "schema.toml", [[schema.field]]',
+        )
+        return None, ""
+    try:
+        if given == ["field"]:
+            return Schema.from_dict(table.values), ""
+        if given == ["use"]:
+            use = table.text("use", choices=tuple(BUILTIN))
+            table.finish()
+            return (BUILTIN[use], use) if use else (None, "")
+        path = _below(base, table.text("path"))
+        table.finish()
+        if not Path(path).is_file():
+            table.add(
+                "path",
+                f"no file at {quoted(path)}",
+                "create it, or mend the path (it starts at the job's folder)",
+            )
+            return None, ""
+        return Schema.from_toml(path), ""
+    except SchemaError as error:
+        what, _, fix = " ".join(str(error).split()).removeprefix("schema: ").partition("; ")
+        top.problems.add("schema", what, fix or "mend it there")
+        return None, ""
+
+
+def _read_time(table: Table, columns: Mapping[str, str]) -> TimeSpec:
+    column = table.text("column", default="event_time")
+    _need_column(table, "column", column, columns, ("timestamp",))
+    max_disorder_ms = table.duration("max_disorder", "30s", "30s")
+    idle_timeout_ms = table.duration("idle_timeout", "1m", "1m", positive=True)
+    table.finish()
+    return TimeSpec(column, max_disorder_ms, idle_timeout_ms)
+
+
+def _read_amount(top: Table, use: str, columns: Mapping[str, str]) -> AmountSpec | None:
+    table = top.table("amount")
+    if table is None:
+        return AmountSpec() if use in _ORDER_SCHEMAS else None
+    quantity = table.text("quantity", default="quantity")
+    unit_price = table.text("unit_price", default="unit_price")
+    discount = table.text("discount", default="discount" if "discount" in columns else "")
+    table.finish()
+    _need_column(table, "quantity", quantity, columns, ("int32", "int64"))
+    _need_column(table, "unit_price", unit_price, columns, ("decimal",))
+    _need_column(table, "discount", discount, columns, ("decimal",))
+    for name in ("gross_amount", "amount"):
+        if name in columns:
+            top.add("amount", f"the schema has a column {quoted(name)} already", "name that field otherwise")
+    return AmountSpec(quantity, unit_price, discount)
+
+
+def _read_lifecycle(table: Table) -> Lifecycle:
+    usual = Lifecycle()
+    lifecycle = Lifecycle(
+        table.text("column", default=usual.column),
+        table.texts("sold", usual.sold, single=True),
+        table.texts("returned", usual.returned, single=True),
+        table.texts("cancelled", usual.cancelled, single=True),
+    )
+    for event_type in sorted({*lifecycle.sold} & {*lifecycle.returned, *lifecycle.cancelled}):
+        table.add("sold", f"{quoted(event_type)} is returned or cancelled, too", "name it in one list")
+    table.finish()
+    return lifecycle
+
+
+def _read_duplicates(table: Table, columns: Mapping[str, str]) -> DuplicatesSpec:
+    key = table.texts("key", default=("event_id",), single=True)
+    for column in key:
+        _need_column(table, "key", column, columns, _KEY_TYPES)
+    within_ms = table.duration("within", "1h", "1h", positive=True)
+    table.finish()
+    return DuplicatesSpec(key, within_ms)
+
+
+class _Outputs:
+    """The outputs read so far by name, with the types of their columns; None where a mistake hides them."""
+
+    def __init__(self, row_columns: dict[str, str]) -> None:
+        self.columns: dict[str, dict[str, str] | None] = {ROWS: row_columns or None}
+
+    def claim(self, table: Table) -> str:
+        """Return the name of a new output."""
+        name = table.text("name", example="sales")
+        if name == REJECTS:
+            table.add("name", '"rejects" is where rejected rows go', "take another name")
+        elif name in self.columns:
+            table.add("name", f"{quoted(name)} is taken", "give every window and derive a name of its own")
+        return name
+
+
+def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> WindowSpec:
+    columns = outputs.columns[ROWS] or {}
+    before = len(table.problems.lines)
+    name = outputs.claim(table)
+    size_ms = table.duration("size", None, "1m", positive=True)
+    offset_ms = table.duration("offset", "0s", "6h")
+    if size_ms > 1 and offset_ms >= size_ms:
+        table.add("offset", "is not shorter than size", "write the part of it that is left over")
+    allowed_lateness_ms = table.duration("allowed_lateness", "0s", "10m")
+    keys = table.texts("keys", single=True)
+    for key in keys:
+        _need_column(table, "keys", key, columns, _KEY_TYPES)
+    read = [_measure_text(table, text, lifecycle) for text in table.texts("measures", single=True)]
+    read += [_measure_table(each, lifecycle) for each in table.tables("measure")]
+    measures = [(place, measure) for place, measure in read if measure is not None]
+    if not read and "measures" not in table:
+        table.add("measures", "is missing", 'add measures = ["count", "units_net"]')
+    table.finish()
+    taken = {"window_start", "window_end", *keys}
+    for place, measure in measures:
+        mistake = misfit(measure, columns) if columns else None
+        if mistake:
+            table.problems.add(place, *mistake)
+        if measure.name in taken:
+            table.problems.add(
+                place,
+                f"another column is named {quoted(measure.name)}",
+                f'name it: "... as {measure.name}_2"',
+            )
+        taken.add(measure.name)
+    window = WindowSpec(
+        name, size_ms, keys, tuple(measure for _, measure in measures), offset_ms, allowed_lateness_ms
+    )
+    if name:
+        sound = columns and len(table.problems.lines) == before
+        outputs.columns.setdefault(name, window.output_columns(columns) if sound else None)
+    return window
+
+
+def _measure_text(table: Table, text: str, lifecycle: Lifecycle) -> tuple[str, MeasureSpec | None]:
+    place = table.at("measures")
+    try:
+        return place, parse_measure(text, lifecycle)
+    except MeasureError as error:
+        table.problems.add(place, error.what, error.fix)
+        return place, None
+
+
+def _measure_table(table: Table, lifecycle: Lifecycle) -> tuple[str, MeasureSpec | None]:
+    """One [[window.measure]]: the same parts, spelled out."""
+    op, column = table.text("op", example="sum"), table.text("column", default="")
+    name, where = table.text("name", default=""), table.text("where", default="")
+    table.finish()
+    condition: Condition | None = None
+    try:
+        condition = parse_condition(where) if where else None
+        return table.place, named_measure(op, column, name, condition, lifecycle) if op else None
+    except MeasureError as error:
+        table.problems.add(table.place, error.what, error.fix)
+        return table.place, None
+
+
+def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec]) -> DeriveSpec:
+    before = len(table.problems.lines)
+    name = outputs.claim(table)
+    table.text("kind", default="demand", choices=("demand",))
+    source = table.text("from", example=windows[0].name if windows else "daily")
+    demand = table.text("demand", example="units_sold")
+    horizon_days = table.integer("horizon_days", 28, 1, 3_660)
+    service_level = float(table.number("service_level", "0.95", "0", "1"))
+    lead_time_days = float(table.number("lead_time_days", "7", "0"))
+    table.finish()
+    derive = DeriveSpec(name, source, demand, "demand", horizon_days, service_level, lead_time_days)
+    window = next((window for window in windows if window.name == source), None)
+    columns = outputs.columns.get(source)
+    if source and window is None:
+        table.add(
+            "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
+        )
+    elif window is not None and window.size_ms != _DAY_MS:
+        table.add("from", f"{quoted(source)} is not a window of one day", 'take one with size = "1d"')
+    elif window is not None and columns is not None and demand:
+        able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]
+        if demand not in able:
+            what = f"{quoted(demand)} is not an integer or decimal measure of {quoted(source)}"
+            table.add("demand", what, did_you_mean(demand, able))
+    if name:
+        sound = window is not None and outputs.columns[ROWS] and len(table.problems.lines) == before
+        shown = (
+            derive.output_columns(window, outputs.columns[ROWS] or {})
+            if sound and columns and window
+            else None
+        )
+        outputs.columns.setdefault(name, shown)
+    return derive
+
+
+def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, str]) -> SinkSpec:
+    output = table.text("output", example=next(iter(outputs.columns)))
+    if output and output not in outputs.columns:
+        table.add("output", f"{quoted(output)} is not an output", did_you_mean(output, list(outputs.columns)))
+    type_: Any = table.text("type", default="parquet", choices=("parquet", "ndjson", "arrow", "stdout"))
+    partition_by = table.texts("partition_by", single=True)
+    columns = outputs.columns.get(output)
+    if partition_by and type_ != "parquet":
+        table.add("partition_by", f"a {type_} sink has no partitions", 'remove it, or use type = "parquet"')
+    for column in partition_by:
+        if columns and column not in columns:
+            table.add(
+                "partition_by",
+                f"{quoted(column)} is not a column of {quoted(output)}",
+                _some_of(columns),
+            )
+    path = ""
+    if type_ == "stdout":
+        if table.take("path") is not None:
+            table.add("path", 'makes no sense with type = "stdout"', "remove one of the two")
+        _claim_place(table, "type", "stdout", places)
+    else:
+        path = _read_target(table, base, places, example=f"out/{output or 'sales'}")
+    mode = _read_mode(table)
+    table.finish()
+    return SinkSpec(output, type_, path, partition_by, mode)
+
+
+def _read_dead_letter(table: Table, base: Path, places: dict[str, str]) -> DeadLetterSpec:
+    type_: Any = table.text("type", default="ndjson", choices=("ndjson", "parquet"))
+    path = _read_target(table, base, places, example="out/rejects.ndjson")
+    mode = _read_mode(table)
+    table.finish()
+    return DeadLetterSpec(path, type_, mode)
+
+
+def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> CheckpointSpec:
+    path = _read_target(table, base, places, example="out/checkpoint")
+    interval_ms = table.duration("interval", "1m", "1m", positive=True)
+    table.finish()
+    return CheckpointSpec(path, interval_ms)
+
+
+def _read_mode(table: Table) -> Any:
+    return table.text("mode", default="error", choices=("error", "overwrite"))
+
+
+def _read_target(table: Table, base: Path, places: dict[str, str], example: str) -> str:
+    """Return a path to write to, whose folder is there or can be made and that is no other's target."""
+    written = table.text("path", example=example)
+    if not written:
+        return ""
+    path = _below(base, written)
+    _claim_place(table, "path", path, places)
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        table.add("path", f"{quoted(str(folder))} is a file, not a folder", "write below a folder")
+    elif not os.access(folder, os.W_OK):
+        table.add("path", f"the folder {quoted(str(folder))} cannot be written", "take another, or allow it")
+    return path
+
+
+def _claim_place(table: Table, key: str, path: str, places: dict[str, str]) -> None:
+    place = path if path == "stdout" else str(Path(path).absolute())
+    owner = places.setdefault(place, table.place)
+    if owner != table.place:
+        table.add(key, f"{owner} writes to {quoted(path)}, too", "give each a path of its own")
+
+
+def _some_of(columns: Mapping[str, str]) -> str:
+    """Return the fix for a column that is not there, where any will do."""
+    return f"write some of {one_of(list(columns))}"
+
+
+def _need_column(
+    table: Table, key: str, column: str, columns: Mapping[str, str], types: Sequence[str]
+) -> None:
+    """Note a column that is not there or of another type. With no schema to look in, nothing is said."""
+    if not column or not columns:
+        return
+    kind = columns.get(column)
+    able = [name for name, each in columns.items() if each in types]
+    if kind is None:
+        table.add(key, f"{quoted(column)} is not a column of the schema", did_you_mean(column, able))
+    elif kind not in types:
+        fix = f"take {one_of(able)}" if able else f"give the schema a column of type {types[0]}"
+        table.add(key, f"{quoted(column)} is a {kind}, not {' or '.join(types)}", fix)
+
+
+def _below(base: Path, path: str) -> str:
+    """Return a path of the job file; it starts at the file's folder."""
+    return os.path.normpath(base / Path(path).expanduser())
+
+
+def _matches(pattern: str) -> list[str]:
+    if glob.has_magic(pattern) and not Path(pattern).exists():
+        return sorted(path for path in glob.glob(pattern, recursive=True) if not Path(path).is_dir())  # noqa: PTH207
+    return [pattern] if Path(pattern).exists() and not Path(pattern).is_dir() else []
+
+
+def _override(document: dict[str, Any], override: str) -> str | None:
+    """Set ``a.b.0.c=value`` in the document; returns the mistake, if there is one."""
+    keys, equals, text = override.partition("=")
+    if not equals or not keys.strip():
+        return f"--set {override}: is not KEY=VALUE; write one such as --set window.0.size=1h"
+    try:
+        value = tomllib.loads(f"value = {text}", parse_float=Decimal)["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, last = keys.strip().split(".")
+    if last == "path":
+        value = [_absolute(each) for each in value] if isinstance(value, list) else _absolute(value)
+    node: Any = document
+    try:
+        for key in parents:
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+        node[int(last) if isinstance(node, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError):
+        return (
+            f"--set {override}: the job has no such place; count the tables of a list from 0: window.0.size"
+        )
+    return None
+
+
+def _absolute(path: object) -> object:
+    return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path

@@ -1,0 +1,372 @@
+"""The path of the data: source -> decode -> clean -> encode -> window -> derive -> sink.
+
+Sources and sinks stand outside (`omnistream.source`, `omnistream.sink`, joined by `omnistream.run`): a `Pipeline` is what a job does
+between them, for anybody who has a loop of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from omnistream import _core
+from omnistream.checkpoint import Snapshot, check_compatible, latest
+from omnistream.clean import Clean
+from omnistream.decode import Decode
+from omnistream.derive import Derive
+from omnistream.device import choose_device
+from omnistream.encode import Encode
+from omnistream.errors import StateError
+from omnistream.spec import REJECTS, ROWS, JobSpec
+from omnistream.window import Windows
+
+Outputs = dict[str, list[pa.RecordBatch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The ledger and the size of the state.
+
+    ``messages = decoded + rejected messages`` and ``rows = aggregated + rejected rows + duplicates + late``; `balanced` says
+    whether both hold.
+
+    Attributes
+    ----------
+    rejects : dict of str to int
+        Messages and rows that are not used, by reason; duplicates and late rows are counted on their own.
+    watermark_ms, max_event_time_ms : int or None
+        None before the first row.
+    """
+
+    messages: int = 0
+    decoded: int = 0
+    empty_messages: int = 0
+    speculated: int = 0
+    unknown_fields: int = 0
+    rows: int = 0
+    rejected_messages: int = 0
+    rejected_rows: int = 0
+    duplicates: int = 0
+    late: int = 0
+    aggregated: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    emitted: dict[str, int] = field(default_factory=dict)
+    watermark_ms: int | None = None
+    max_event_time_ms: int | None = None
+    windows_open: int = 0
+    groups: int = 0
+    state_bytes: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether nothing was lost and nothing counted twice."""
+        rows = self.aggregated + self.rejected_rows + self.duplicates + self.late
+        return self.messages == self.decoded + self.rejected_messages and self.rows == rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+class Pipeline:
+    """A job between its source and its sinks.
+
+    Parameters
+    ----------
+    job : JobSpec
+        From `omnistream.job.load_job` or `parse_job`.
+    clock : callable, optional
+        Returns the current time in ms since the epoch, for rules that compare event time with now.
+
+    Raises
+    ------
+    DeviceError
+        When the job asks for a device that cannot be used.
+    """
+
+    def __init__(self, job: JobSpec, clock: Callable[[], int] | None = None) -> None:
+        self.job = job
+        self.device = choose_device(job.device)
+        self._clock = clock or (lambda: time.time_ns() // 1_000_000)
+        self._wants_rows = not job.windows or any(sink.output == ROWS for sink in job.sinks)
+        schema = job.schema if self._wants_rows else job.schema.select(_columns_used(job))
+        # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
+        self.encode = Encode(schema)
+        self.decode = Decode(schema, self.encode.dictionaries)
+        self.clean = Clean(job)
+        self.windows = Windows(job)
+        self.derive = Derive(job)
+        self._rejects: Counter[str] = Counter()
+        self._emitted: Counter[str] = Counter()
+
+    def push(
+        self, data: Any, *, source: str = "push", partition: int = 0, first_position: int | None = None
+    ) -> Outputs:
+        """Take in data and return what it made final.
+
+        Parameters
+        ----------
+        data : bytes-like, list of bytes, or an Arrow object
+            NDJSON (whole lines); messages; an Arrow array of messages; or Arrow rows with the schema's columns. Buffers must
+            not change while results of this push are in use.
+        source, partition : str, int
+            Where it comes from: rejects say so, and each pair has a watermark of its own.
+        first_position : int, optional
+            Line number or offset of the first message; counted on from the push before by default.
+
+        Returns
+        -------
+        dict of str to list of pyarrow.RecordBatch
+            By output: closed windows, derived results, ``rows`` if the job wants them, and ``rejects``.
+        """
+        outputs: Outputs = {}
+        now_ms = self._clock()
+        for batch, undecoded in self.decode.run(data, source, partition, first_position):
+            clean, unclean = self.clean.run(batch, now_ms)
+            clean = self.encode.run(clean)
+            late = self.windows.run(clean)
+            if self._wants_rows:
+                self._emit(outputs, ROWS, [clean.to_batch()])
+            self._emit(outputs, REJECTS, [undecoded, unclean, *late])
+        self._close(outputs)
+        return outputs
+
+    def advance(self, watermark_ms: int) -> Outputs:
+        """Assert that no row before `watermark_ms` will come any more, and return what that made final."""
+        self.clean.watermark.advance(watermark_ms)
+        outputs: Outputs = {}
+        self._close(outputs)
+        return outputs
+
+    def mark_idle(self, source: str, partition: int = 0) -> Outputs:
+        """Stop waiting for a partition until it sends again, and return what that made final."""
+        self.clean.watermark.set_idle(source, partition)
+        outputs: Outputs = {}
+        self._close(outputs)
+        return outputs
+
+    def flush(self) -> Outputs:
+        """End the input: close every window and return all that is left. Rows pushed later are late."""
+        outputs = self.advance(_core.Watermark.END)
+        self._emit_all(outputs, self.derive.finish())
+        return outputs
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Return the Arrow schema of every output."""
+        amounts = [
+            pa.field(name, pa.decimal128(19, 4))
+            for name in ("gross_amount", "amount")
+            if self.job.amount is not None
+        ]
+        rows = pa.schema([*self.decode.schema.arrow_schema(), *amounts])
+        rejects = _core.rejects(self.decode.run([], "", 0, 0)[0][0], [], "", "", "")
+        return {
+            ROWS: rows,
+            REJECTS: pa.record_batch(rejects).schema,
+            **self.windows.schemas(),
+            **self.derive.schemas(),
+        }
+
+    def metrics(self) -> Metrics:
+        """Return the ledger and the size of the state."""
+        decoded, cleaned = self.decode.counts, self.clean.counts
+        watermark = self.clean.watermark
+        return Metrics(
+            messages=decoded["messages"],
+            decoded=decoded["decoded"],
+            empty_messages=decoded["empty"],
+            speculated=decoded["speculated"],
+            unknown_fields=decoded["unknown_fields"],
+            rows=decoded["rows"],
+            rejected_messages=decoded["rejected"],
+            rejected_rows=cleaned["rejected"],
+            duplicates=cleaned["duplicates"],
+            late=self.windows.late,
+            aggregated=self.windows.aggregated,
+            rejects={reason: count for reason, count in sorted(self._rejects.items()) if count},
+            emitted=dict(self._emitted),
+            watermark_ms=_known(watermark.value_ms),
+            max_event_time_ms=_known(watermark.max_event_time_ms),
+            windows_open=self.windows.open_windows,
+            groups=self.windows.groups,
+            state_bytes=sum(
+                stage.state_bytes for stage in (self.clean, self.encode, self.windows, self.derive)
+            ),
+        )
+
+    def explain(self) -> str:
+        """Return the stages of this job, one a line, each with its device and what it does."""
+        sinks = ", ".join(f"{sink.output} to {sink.type}" for sink in self.job.sinks) or "the caller"
+        stages = {
+            "source": self.job.source.type if self.job.source else "the caller",
+            "decode": self.decode.explain(),
+            "clean": self.clean.explain(),
+            "encode": self.encode.explain(),
+            "window": self.windows.explain(),
+            "derive": self.derive.explain(),
+            "sink": sinks,
+        }
+        edges = ("source", "sink")
+        lines = [f"job {self.job.name}, device {self.device.name} ({self.device.reason})"]
+        for name, text in stages.items():
+            lines.append(f"  {name:<7} {'' if name in edges else self.device.name:<4} {text}")
+        return "\n".join(lines)
+
+    def snapshot(self, positions: Mapping[str, Any] | None = None) -> Snapshot:
+        """Return all state as one thing: dictionaries, event ids, watermark, windows, demand and the ledger.
+
+        Parameters
+        ----------
+        positions : mapping, optional
+            How far the caller's sources are, in JSON types; `Snapshot.manifest["positions"]` gives it back.
+        """
+        parts = {
+            f"{stage}.{name}": pa.record_batch(batch)
+            for stage, batches in (
+                ("encode", self.encode.snapshot()),
+                ("clean", self.clean.snapshot()),
+                ("window", self.windows.snapshot()),
+                ("derive", self.derive.snapshot()),
+            )
+            for name, batch in batches.items()
+        }
+        manifest = {
+            **_identity(self.job),
+            "watermark": self.clean.watermark.snapshot(),
+            "ledger": {
+                "decode": dict(self.decode.counts),
+                "clean": dict(self.clean.counts),
+                "aggregated": self.windows.aggregated,
+                "late": self.windows.late,
+                "rejects": dict(self._rejects),
+                "emitted": dict(self._emitted),
+            },
+            "positions": dict(positions or {}),
+        }
+        return Snapshot(parts, manifest)
+
+    @classmethod
+    def restore(
+        cls, snapshot: Snapshot | str | Path, job: JobSpec, clock: Callable[[], int] | None = None
+    ) -> Self:
+        """Build a pipeline that goes on where a snapshot was taken.
+
+        Parameters
+        ----------
+        snapshot : Snapshot or path
+            A snapshot in memory, or the folder that its ``save`` wrote to: the newest complete one is taken.
+        job : JobSpec
+            The job that took it.
+
+        Raises
+        ------
+        StateError
+            When there is none, it is damaged, or it is of another job: the message says what differs.
+        """
+        if not isinstance(snapshot, Snapshot):
+            folder = latest(snapshot)
+            if folder is None:
+                raise StateError(f"{snapshot}: there is no checkpoint here")
+            snapshot = Snapshot.load(folder)
+        check_compatible(snapshot.manifest, _identity(job))
+        pipeline = cls(job, clock)
+        for name, stage in (
+            ("encode", pipeline.encode),
+            ("clean", pipeline.clean),
+            ("window", pipeline.windows),
+            ("derive", pipeline.derive),
+        ):
+            prefix = f"{name}."
+            stage.restore(
+                {
+                    part.removeprefix(prefix): batch
+                    for part, batch in snapshot.parts.items()
+                    if part.startswith(prefix)
+                }
+            )
+        pipeline.clean.watermark.restore(snapshot.manifest["watermark"])
+        ledger = snapshot.manifest["ledger"]
+        pipeline.decode.counts.update(ledger["decode"])
+        pipeline.clean.counts.update(ledger["clean"])
+        pipeline.windows.aggregated = ledger["aggregated"]
+        pipeline.windows.late = ledger["late"]
+        pipeline._rejects.update(ledger["rejects"])
+        pipeline._emitted.update(ledger["emitted"])
+        return pipeline
+
+    def _close(self, outputs: Outputs) -> None:
+        """Emit what the watermark has made final."""
+        closed = self.windows.close(self.clean.watermark.value_ms)
+        self._emit_all(outputs, closed)
+        self._emit_all(outputs, self.derive.run(closed))
+
+    def _emit_all(self, outputs: Outputs, batches: Mapping[str, Iterable[_core.Batch]]) -> None:
+        for output, each in batches.items():
+            self._emit(outputs, output, each)
+
+    def _emit(self, outputs: Outputs, output: str, batches: Iterable[_core.Batch]) -> None:
+        for batch in batches:
+            if batch.rows == 0:
+                continue
+            record_batch = pa.record_batch(batch)
+            outputs.setdefault(output, []).append(record_batch)
+            self._emitted[output] += batch.rows
+            if output == REJECTS:
+                self._count_rejects(record_batch)
+
+    def _count_rejects(self, rejects: pa.RecordBatch) -> None:
+        for count in pc.value_counts(rejects.column("reason")):
+            reason = count["values"].as_py()
+            if reason not in ("duplicate", "late"):
+                self._rejects[reason] += count["counts"].as_py()
+
+
+def _known(time_ms: int) -> int | None:
+    return None if time_ms == _core.Watermark.NONE else time_ms
+
+
+def _columns_used(job: JobSpec) -> list[str]:
+    """Return the schema's columns that some stage reads."""
+    used = {job.time.column}
+    for rule in job.rules:
+        core = rule.to_core()
+        used.update((core["column"], core.get("other") or core["column"]))
+    if job.duplicates is not None:
+        used.update(job.duplicates.key)
+    if job.amount is not None:
+        used.update((job.amount.quantity, job.amount.unit_price, job.amount.discount))
+    for window in job.windows:
+        used.update(window.keys)
+        for measure in window.measures:
+            used.add(measure.column)
+            if measure.condition is not None:
+                used.add(measure.condition.column)
+    return [field.name for field in job.schema.fields if field.name in used]
+
+
+def _identity(job: JobSpec) -> dict[str, str]:
+    """Return what must be the same for a snapshot to fit a job."""
+
+    def digest(value: Any) -> str:
+        return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    columns = job.columns
+    return {
+        "job": job.name,
+        "schema": job.schema.fingerprint(),
+        "time": digest(asdict(job.time)),
+        "clean": digest(
+            [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
+        ),
+        "windows": digest([window.to_core(job.time.column, columns) for window in job.windows]),
+        "derives": digest([asdict(derive) for derive in job.derives]),
+    }

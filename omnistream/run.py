@@ -1,0 +1,270 @@
+"""Runs a job: source to pipeline to sinks, and rejects to the dead letters."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from omnistream.checkpoint import Snapshot, latest, prune
+from omnistream.errors import JobError
+from omnistream.pipeline import Metrics, Pipeline
+from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
+from omnistream.sink.stdout import StdoutSink
+from omnistream.source import Block, Position, open_source
+from omnistream.spec import REJECTS, CheckpointSpec, JobSpec
+
+# The newest, and one to fall back to.
+KEPT_CHECKPOINTS = 2
+# Metrics walk the state: five times a second is enough for a reader and costs nothing.
+PROGRESS_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    metrics: Metrics
+    elapsed_s: float
+    bytes_read: int
+    bytes_total: int  # 0 where nobody knows it
+    messages_before: int = 0  # that the checkpoint had counted already
+
+    @property
+    def events_per_second(self) -> float:
+        """Messages per second since the start of this run."""
+        messages = self.metrics.messages - self.messages_before
+        return messages / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did.
+
+    Attributes
+    ----------
+    progress : Progress
+        The last one: its metrics are the ledger of the run.
+    outputs : dict of str to list of str
+        The files written, by output; rejects under ``rejects``.
+    stopped_by : str
+        The signal that ended the run early, "" when the input ended.
+    """
+
+    progress: Progress
+    outputs: dict[str, list[str]]
+    stopped_by: str = ""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The ledger of the run."""
+        return self.progress.metrics
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values, for JSON."""
+        progress = self.progress
+        return {
+            **progress.metrics.to_dict(),
+            "elapsed_s": round(progress.elapsed_s, 3),
+            "events_per_second": round(progress.events_per_second),
+            "bytes_read": progress.bytes_read,
+            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "outputs": self.outputs,
+            "stopped_by": self.stopped_by,
+        }
+
+
+class StopRequestedError(Exception):
+    """Ends a wait for input; a batch that is being worked on is never interrupted."""
+
+
+class Stop:
+    """Asks a run to end after its current batch.
+
+    As a context manager it takes SIGINT and SIGTERM: the first asks, a second one raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.waiting = False  # for input: then there is no batch to finish
+        self._before: dict[signal.Signals, Any] = {}
+
+    def request(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
+        """Ask; has the shape of a signal handler."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        if self.waiting:
+            raise StopRequestedError
+
+    def __enter__(self) -> Self:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            self._before[each] = signal.signal(each, self.request)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+
+def run_job(
+    job: JobSpec, on_progress: Callable[[Progress], None] | None = None, stop: Stop | None = None
+) -> RunResult:
+    """Run a job to the end of its input, or until it is asked to stop.
+
+    At the end of the input every open window is flushed. A run that is stopped writes only what is final by
+    the watermark: a window that is still open would be written as if it were whole. With a [checkpoint] its
+    state is kept, and the next run of the job goes on from there; a run that came to the end leaves none.
+
+    Parameters
+    ----------
+    job : JobSpec
+        With a source.
+    on_progress : callable, optional
+        Called a few times a second with a `Progress`.
+    stop : Stop, optional
+        Where a request to stop comes in.
+
+    Raises
+    ------
+    JobError
+        When the job has no source.
+    OmnistreamError
+        When something breaks while it runs. Output that is not complete stays invisible.
+    """
+    if job.source is None:
+        raise JobError([f'{job.file}: source: is missing; add [source] with path = "orders.ndjson"'])
+    stop = stop or Stop()
+    pipeline, positions, resumed = _start(job)
+    blocks = open_source(job.source, positions)
+    started = reported = saved = time.monotonic()
+    messages_before = pipeline.metrics().messages
+    bytes_read = bytes_total = 0
+    at: tuple[str, int] | None = None  # the partition in work
+
+    def progress() -> Progress:
+        return Progress(
+            pipeline.metrics(), time.monotonic() - started, bytes_read, bytes_total, messages_before
+        )
+
+    with ExitStack() as on_failure:
+        sinks = _open_sinks(job, pipeline.schemas(), "append" if resumed else None, on_failure)
+        while stop.signal is None:
+            block = _next(blocks, stop)
+            if block is None:
+                break
+            if at is not None and at != (block.source, block.partition):
+                # A file that was read to its end must not hold the watermark back.
+                _write(pipeline.mark_idle(*at), sinks)
+            at = block.source, block.partition
+            outputs = pipeline.push(
+                block.data,
+                source=block.source,
+                partition=block.partition,
+                first_position=block.first_position,
+            )
+            _write(outputs, sinks)
+            positions[block.source] = block.next
+            bytes_read, bytes_total = block.bytes_read, block.bytes_total
+            now = time.monotonic()
+            if job.checkpoint is not None and (now - saved) * 1_000 >= job.checkpoint.interval_ms:
+                _save(job.checkpoint, pipeline, positions, sinks)
+                saved = time.monotonic()
+            if on_progress is not None and now - reported >= PROGRESS_INTERVAL_S:
+                reported = now
+                on_progress(progress())
+
+        if stop.signal is None:
+            _write(pipeline.flush(), sinks)
+        elif job.checkpoint is not None:
+            _save(job.checkpoint, pipeline, positions, sinks)
+        for sink in _all(sinks):
+            sink.close()
+        on_failure.pop_all()
+
+    if job.checkpoint is not None and stop.signal is None:
+        _remove_checkpoints(job.checkpoint)
+    last = progress()
+    if on_progress is not None:
+        on_progress(last)
+    paths = {output: [path for sink in group for path in sink.paths] for output, group in sinks.items()}
+    return RunResult(last, paths, stop.signal.name if stop.signal else "")
+
+
+def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], bool]:
+    """Return the pipeline, where its sources go on, and whether a checkpoint says so."""
+    folder = None if job.checkpoint is None else latest(job.checkpoint.path)
+    if folder is None:
+        return Pipeline(job), {}, False
+    snapshot = Snapshot.load(folder)
+    positions = {source: Position(**each) for source, each in snapshot.manifest["positions"].items()}
+    return Pipeline.restore(snapshot, job), positions, True
+
+
+def _next(blocks: Iterator[Block], stop: Stop) -> Block | None:
+    """Wait for the next block; None at the end of the input, and when a request to stop ends the wait."""
+    try:
+        try:
+            stop.waiting = True
+            return None if stop.signal is not None else next(blocks, None)
+        finally:
+            stop.waiting = False
+    except StopRequestedError:  # from the outer block: a signal may come inside `finally`, too
+        return None
+
+
+Sinks = dict[str, list[Sink]]
+
+
+def _open_sinks(
+    job: JobSpec, schemas: Mapping[str, pa.Schema], mode: Mode | None, on_failure: ExitStack
+) -> Sinks:
+    sinks: Sinks = {}
+    for spec in job.sinks:
+        sink = open_sink(spec, schemas[spec.output], job.name, mode or spec.mode)
+        on_failure.callback(sink.abort)
+        sinks.setdefault(spec.output, []).append(sink)
+    if job.dead_letter is not None:
+        letters = open_dead_letter(job.dead_letter, mode or job.dead_letter.mode)
+        on_failure.callback(letters.abort)
+        sinks.setdefault(REJECTS, []).append(letters)
+    return sinks
+
+
+def _all(sinks: Sinks) -> Iterator[Sink]:
+    for group in sinks.values():
+        yield from group
+
+
+def _write(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks) -> None:
+    for output, batches in outputs.items():
+        for sink in sinks.get(output, ()):
+            for batch in batches:
+                sink.write(batch)
+            if isinstance(sink, StdoutSink):
+                sink.flush()  # whoever reads it waits for what is final now, not for a full buffer
+
+
+def _save(
+    checkpoint: CheckpointSpec, pipeline: Pipeline, positions: Mapping[str, Position], sinks: Sinks
+) -> None:
+    """Make the output durable first: what a checkpoint has passed is never computed again."""
+    for sink in _all(sinks):
+        sink.flush()
+    pipeline.snapshot({source: asdict(each) for source, each in positions.items()}).save(checkpoint.path)
+    prune(checkpoint.path, KEPT_CHECKPOINTS)
+
+
+def _remove_checkpoints(checkpoint: CheckpointSpec) -> None:
+    while (folder := latest(checkpoint.path)) is not None:
+        shutil.rmtree(folder)

@@ -1,0 +1,215 @@
+"""What a job is: one frozen dataclass per table of the job file, in the order of the data.
+
+Values are checked where they are read (omnistream/job.py); whoever builds these by hand is trusted.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from omnistream.measures import Lifecycle, MeasureSpec
+from omnistream.rules import RuleSpec
+from omnistream.schema import Schema
+
+# When there is output at the path of a sink already: refuse, or replace it.
+Mode = Literal["error", "overwrite"]
+# Names that every pipeline gives to outputs of its own.
+ROWS = "rows"
+REJECTS = "rejects"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """Where the messages come from. ``path`` holds files and glob patterns; empty for stdin."""
+
+    type: Literal["file", "stdin"] = "file"
+    path: tuple[str, ...] = ()
+    format: Literal["ndjson", "arrow", "parquet"] = "ndjson"
+    compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
+    batch_bytes: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpec:
+    """Event time: its column, the bound on disorder, and when a silent partition stops holding time back."""
+
+    column: str = "event_time"
+    max_disorder_ms: int = 30_000
+    idle_timeout_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class AmountSpec:
+    """The columns of a line's ``gross_amount`` and ``amount``; an empty ``discount`` means there is none."""
+
+    quantity: str = "quantity"
+    unit_price: str = "unit_price"
+    discount: str = "discount"
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatesSpec:
+    """Rows whose ``key`` was seen less than ``within_ms`` before are duplicates."""
+
+    key: tuple[str, ...]
+    within_ms: int
+
+    def to_core(self) -> dict[str, Any]:
+        """Return the filter as the C++ core takes it."""
+        return {"key": list(self.key), "within_ms": self.within_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """One tumbling window: its interval, keys and measures."""
+
+    name: str
+    size_ms: int
+    keys: tuple[str, ...]
+    measures: tuple[MeasureSpec, ...]
+    offset_ms: int = 0
+    allowed_lateness_ms: int = 0
+
+    def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
+        """Return the window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
+        return {
+            "name": self.name,
+            "size_ms": self.size_ms,
+            "offset_ms": self.offset_ms,
+            "allowed_lateness_ms": self.allowed_lateness_ms,
+            "time_column": time_column,
+            "keys": list(self.keys),
+            "measures": [measure.to_core() for measure in self.measures],
+            "types": dict(columns),
+        }
+
+    def output_columns(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the types of the columns that a closed window has."""
+        keys = {key: columns[key] for key in self.keys}
+        measures = {measure.name: measure.result_type(columns) for measure in self.measures}
+        return {"window_start": "timestamp", "window_end": "timestamp", **keys, **measures}
+
+
+@dataclass(frozen=True, slots=True)
+class DeriveSpec:
+    """Demand statistics and safety stock per key of a daily window."""
+
+    name: str
+    window: str  # `from` in TOML
+    demand: str
+    kind: Literal["demand"] = "demand"
+    horizon_days: int = 28
+    service_level: float = 0.95
+    lead_time_days: float = 7.0
+
+    @property
+    def z(self) -> float:
+        """The standard normal quantile of the service level."""
+        return statistics.NormalDist().inv_cdf(self.service_level)
+
+    def to_core(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, Any]:
+        """Return the statistics as the C++ core takes them."""
+        return {
+            "horizon_days": self.horizon_days,
+            "keys": list(window.keys),
+            "demand": self.demand,
+            "z": self.z,
+            "lead_time_days": self.lead_time_days,
+            "types": window.output_columns(columns),
+        }
+
+    def output_columns(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the types of the columns of the result."""
+        types = window.output_columns(columns)
+        keys = {key: types[key] for key in window.keys}
+        floats = dict.fromkeys(("mean", "std", "safety_stock"), "float64")
+        return {"day": "timestamp", **keys, "days": "int32", "demand": types[self.demand], **floats}
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """Where the batches of one output go; ``path`` is empty for stdout."""
+
+    output: str
+    type: Literal["parquet", "ndjson", "arrow", "stdout"]
+    path: str = ""
+    partition_by: tuple[str, ...] = ()
+    mode: Mode = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSpec:
+    """Where rejects go."""
+
+    path: str
+    type: Literal["ndjson", "parquet"] = "ndjson"
+    mode: Mode = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSpec:
+    """Where and how often the state is written."""
+
+    path: str
+    interval_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A whole job, checked.
+
+    Attributes
+    ----------
+    rules : tuple of RuleSpec
+        In the order in which they name a reason.
+    amount : AmountSpec or None
+        None when rows carry no amounts.
+    source : SourceSpec or None
+        None when the caller pushes the data.
+    """
+
+    name: str
+    schema: Schema
+    time: TimeSpec = field(default_factory=TimeSpec)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    source: SourceSpec | None = None
+    amount: AmountSpec | None = None
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    rules: tuple[RuleSpec, ...] = ()
+    duplicates: DuplicatesSpec | None = None
+    windows: tuple[WindowSpec, ...] = ()
+    derives: tuple[DeriveSpec, ...] = ()
+    sinks: tuple[SinkSpec, ...] = ()
+    dead_letter: DeadLetterSpec | None = None
+    checkpoint: CheckpointSpec | None = None
+    file: str = "<dict>"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The types of the columns that windows and the output ``rows`` see."""
+        return with_amounts(schema_columns(self.schema), self.amount)
+
+    def overwriting(self) -> JobSpec:
+        """Return the job with sinks that replace what is there."""
+        letters = self.dead_letter and replace(self.dead_letter, mode="overwrite")
+        return replace(
+            self, sinks=tuple(replace(sink, mode="overwrite") for sink in self.sinks), dead_letter=letters
+        )
+
+    def window(self, name: str) -> WindowSpec:
+        """Return the window of this name."""
+        return next(window for window in self.windows if window.name == name)
+
+
+def schema_columns(schema: Schema) -> dict[str, str]:
+    """Return the types of the columns by name."""
+    return {field.name: field.type for field in schema.fields}
+
+
+def with_amounts(columns: Mapping[str, str], amount: AmountSpec | None) -> dict[str, str]:
+    """Return the types of the rows that windows see: the schema's columns and the amounts."""
+    amounts = {} if amount is None or not columns else {"gross_amount": "decimal", "amount": "decimal"}
+    return {**columns, **amounts}
