@@ -10,6 +10,7 @@ from __future__ import annotations
 import decimal
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,7 +54,11 @@ NOWHERE: dict[Any, Any] = {}
 
 NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 ESCAPES = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
+DIGITS = tuple(b"0123456789")
+HEX_DIGITS = tuple(b"0123456789abcdefABCDEF")
 SPACE = b" \t\n\r"
+
+sys.set_int_max_str_digits(0)  # a JSON number may have as many digits as it likes
 
 
 class JsonParser:
@@ -88,7 +93,7 @@ class JsonParser:
 
     def value(self, at: int, depth: int, place: Any) -> tuple[Value, int]:
         first = self.peek(at)
-        if first in b"{[" and first >= 0:
+        if first in (ord("{"), ord("[")):
             if depth + 1 > self.max_depth:
                 raise Fault("nesting_too_deep", at)
             return self.object(at, depth + 1, place) if first == ord("{") else self.array(at, depth + 1, place)
@@ -184,7 +189,7 @@ class JsonParser:
         """Read from behind the backslash; return the UTF-16 unit that the escape stands for."""
         if self.peek(at) == ord("u"):
             for offset in range(1, 5):
-                if self.peek(at + offset) not in b"0123456789abcdefABCDEF" or at + offset >= len(self.text):
+                if self.peek(at + offset) not in HEX_DIGITS:
                     raise self.fail(at + offset)
             return int(self.text[at + 1 : at + 5], 16), at + 5
         if self.peek(at) not in ESCAPES:
@@ -192,13 +197,21 @@ class JsonParser:
         return ESCAPES[self.text[at]], at + 1
 
     def number(self, at: int) -> tuple[Value, int]:
-        match = NUMBER.match(self.text, at)
-        end = match.end() if match else at
-        # What the expression leaves behind and yet belongs to a number is where it went wrong.
-        rest = re.compile(rb"-?" if end == at else rb"\.(?![0-9])|[eE][+-]?(?![0-9])").match(self.text, end)
-        if rest and (rest.end() > end or end == at):
-            raise self.fail(rest.end())
+        end = at + (self.peek(at) == ord("-"))
+        end = end + 1 if self.peek(end) == ord("0") else self.digits(end)
+        if self.peek(end) == ord("."):
+            end = self.digits(end + 1)
+        if self.peek(end) in (ord("e"), ord("E")):
+            end += 1
+            end = self.digits(end + (self.peek(end) in (ord("+"), ord("-"))))
         return Value("number", at, self.text[at:end].decode()), end
+
+    def digits(self, at: int) -> int:
+        if self.peek(at) not in DIGITS:
+            raise self.fail(at)
+        while self.peek(at) in DIGITS:
+            at += 1
+        return at
 
 
 def utf8(content: bytes) -> str | None:
@@ -673,17 +686,26 @@ class Cleaner:
     duplicates: Duplicates | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
-    def clean(self, rows: list[Row], now_ms: int) -> tuple[list[tuple[Row, int]], list[dict[str, Any]]]:
-        """Return the survivors, each with the watermark that it met, and the rejects."""
+    def clean(
+        self, rows: list[Row], now_ms: int, overflowed: Iterable[int] = ()
+    ) -> tuple[list[tuple[Row, int]], list[dict[str, Any]]]:
+        """Return the survivors, each with the watermark that it met, and the rejects.
+
+        `overflowed` are the places of rows whose amount int64 cannot hold.
+        """
         survivors = []
         rejects = []
         verdicts: dict[int, bool] = {}  # by message of this batch: is it a duplicate
-        for row in rows:
+        for place, row in enumerate(rows):
             self.counts["rows"] += 1
             broken = next((rule for rule in self.rules if breaks(rule, row.values, now_ms)), None)
             if broken is not None:
                 self.counts["rejected"] += 1
                 rejects.append(reject(row.message, row.line, "clean", broken["reason"], broken["column"], None))
+                continue
+            if place in overflowed:
+                self.counts["rejected"] += 1
+                rejects.append(reject(row.message, row.line, "clean", "amount_overflow", None, None))
                 continue
             time_ms = row.values[self.time_column]
             who = id(row.message)
