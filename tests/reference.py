@@ -64,7 +64,9 @@ sys.set_int_max_str_digits(0)  # a JSON number may have as many digits as it lik
 class JsonParser:
     """Recursive descent over bytes. A string's content is UTF-8 bytes; a lone surrogate is kept as its three."""
 
-    def __init__(self, text: bytes, max_depth: int = 64, strict_utf8: bool = False, places: Any = None) -> None:
+    def __init__(
+        self, text: bytes, max_depth: int = 64, strict_utf8: bool = False, places: Any = None
+    ) -> None:
         self.text = text
         self.max_depth = max_depth
         self.strict_utf8 = strict_utf8
@@ -96,7 +98,9 @@ class JsonParser:
         if first in (ord("{"), ord("[")):
             if depth + 1 > self.max_depth:
                 raise Fault("nesting_too_deep", at)
-            return self.object(at, depth + 1, place) if first == ord("{") else self.array(at, depth + 1, place)
+            return (
+                self.object(at, depth + 1, place) if first == ord("{") else self.array(at, depth + 1, place)
+            )
         if first == ord('"'):
             content, end = self.string(at + 1, skipped=place != FIELD)
             return Value("string", at, content), end
@@ -249,7 +253,18 @@ def exact(text: str) -> Fraction | None:
 # ---- decode ----
 
 REJECT_COLUMNS = (
-    *("source", "partition", "position", "line", "stage", "reason", "field", "byte_offset", "size_bytes", "bytes"),
+    *(
+        "source",
+        "partition",
+        "position",
+        "line",
+        "stage",
+        "reason",
+        "field",
+        "byte_offset",
+        "size_bytes",
+        "bytes",
+    ),
 )
 
 
@@ -303,9 +318,15 @@ def decode_lines(
 
 
 def decode_messages(
-    schema: dict[str, Any], messages: list[bytes], source: str = "push", partition: int = 0, first_position: int = 0
+    schema: dict[str, Any],
+    messages: list[bytes],
+    source: str = "push",
+    partition: int = 0,
+    first_position: int = 0,
 ) -> tuple[list[Row], list[dict[str, Any]], dict[str, int]]:
-    origin = [Message(source, partition, first_position + number, data) for number, data in enumerate(messages)]
+    origin = [
+        Message(source, partition, first_position + number, data) for number, data in enumerate(messages)
+    ]
     return decode(schema, origin)
 
 
@@ -525,7 +546,8 @@ def read_timestamp(column: dict[str, Any], value: Value) -> int | None:
 
 
 ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:([Zz])|([+-])(\d\d)(?::?(\d\d))?)?", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:([Zz])|([+-])(\d\d)(?::?(\d\d))?)?",
+    re.ASCII,
 )
 
 
@@ -701,7 +723,9 @@ class Cleaner:
             broken = next((rule for rule in self.rules if breaks(rule, row.values, now_ms)), None)
             if broken is not None:
                 self.counts["rejected"] += 1
-                rejects.append(reject(row.message, row.line, "clean", broken["reason"], broken["column"], None))
+                rejects.append(
+                    reject(row.message, row.line, "clean", broken["reason"], broken["column"], None)
+                )
                 continue
             if place in overflowed:
                 self.counts["rejected"] += 1
@@ -766,7 +790,10 @@ class Window:
                 "window_start": start_ms,
                 "window_end": start_ms + self.spec["size_ms"],
                 **dict(zip(self.spec["keys"], key, strict=True)),
-                **{each["name"]: measure(each, groups[key], self.spec["types"]) for each in self.spec["measures"]},
+                **{
+                    each["name"]: measure(each, groups[key], self.spec["types"])
+                    for each in self.spec["measures"]
+                },
             }
             for key in sorted(groups, key=lambda key: tuple(map(by_value, key)))
         ]

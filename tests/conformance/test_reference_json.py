@@ -29,9 +29,7 @@ def python_value(data: bytes) -> Any:
     text = data.decode("utf-8", "surrogateescape")
     if text.startswith("\ufeff"):
         raise ValueError("a byte-order mark is no JSON")
-    return json.loads(
-        text, parse_constant=refuse, parse_int=str, parse_float=str, object_pairs_hook=members
-    )
+    return json.loads(text, parse_constant=refuse, parse_int=str, parse_float=str, object_pairs_hook=members)
 
 
 def plain(value: reference.Value) -> Any:
