@@ -277,7 +277,7 @@ class Schema:
         }
 
     def _arrays(self) -> list[dict[str, Any]]:
-        """Return the exploded arrays, outermost first: keys from the element around each, and its whole path."""
+        """Return the exploded arrays, outermost first: keys from the element around it, and its own path."""
         keys, ends = parse_path(self.explode) if self.explode else ((), ())
         starts = (0, *ends)
         return [

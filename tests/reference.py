@@ -336,8 +336,12 @@ def decode(
     rows: list[Row] = []
     rejects = []
     counts = dict.fromkeys(("messages", "decoded", "rejected", "rows", "empty", "unknown_fields"), 0)
-    for message in messages:
+    for message, broken in (each for given in messages for each in elements_of(schema, given)):
         counts["messages"] += 1
+        if broken is not None:
+            counts["rejected"] += 1
+            rejects.append(reject(message, None, "decode", broken.reason, None, broken.at))
+            continue
         try:
             lines, skipped = decode_message(schema, message.data)
         except BadField as bad:
@@ -353,6 +357,40 @@ def decode(
     return rows, rejects, counts
 
 
+def elements_of(schema: dict[str, Any], message: Message) -> list[tuple[Message, Fault | None]]:
+    """A message that is an array of messages: each on its own, and where the array breaks, all that is left."""
+    parser = JsonParser(message.data, schema["max_depth"], schema["strict_utf8"])
+    at = parser.spaces(0)
+    if not schema["array_messages"] or parser.peek(at) != ord("["):
+        return [(message, None)]
+
+    def piece(start: int, end: int) -> Message:
+        return Message(message.source, message.partition, message.position, message.data[start:end])
+
+    def rest(start: int, reason: str, fault_at: int) -> tuple[Message, Fault]:
+        return piece(start, len(message.data)), Fault(reason, fault_at - start)
+
+    elements: list[tuple[Message, Fault | None]] = []
+    at = parser.spaces(at + 1)
+    if parser.peek(at) != ord("]"):
+        while True:
+            try:
+                _, end = parser.value(at, 0, NOWHERE)
+            except Fault as fault:
+                reason = "truncated_json" if fault.reason == "truncated_json" else "invalid_json"
+                return [*elements, rest(at, reason, fault.at)]
+            elements.append((piece(at, end), None))
+            at = parser.spaces(end)
+            if parser.peek(at) == ord("]"):
+                break
+            if parser.peek(at) != ord(","):
+                reason = "truncated_json" if at == len(message.data) else "invalid_json"
+                return [*elements, rest(at, reason, at)]
+            at = parser.spaces(at + 1)
+    at = parser.spaces(at + 1)
+    return elements if at == len(message.data) else [*elements, rest(at, "trailing_data", at)]
+
+
 def decode_message(schema: dict[str, Any], data: bytes) -> tuple[list[dict[str, Any]], int]:
     if len(data) > schema["max_message_bytes"]:
         raise BadField("message_too_large", None, None)
@@ -363,31 +401,53 @@ def decode_message(schema: dict[str, Any], data: bytes) -> tuple[list[dict[str, 
         raise BadField(fault.reason, None, fault.at) from None
     if root.kind != "object":
         raise BadField("not_an_object", None, root.at)
-    head = {each["name"]: read_field(each, root) for each in schema["fields"] if not each["in_line"]}
-    if not schema["explode"]:
-        return [head], parser.skipped
-    rows = []
-    for number, element in enumerate(array_of_lines(schema, root)):
-        if element.kind != "object":
-            raise BadField("wrong_type", schema["explode_name"], element.at, number)
+    rows = [read_fields(schema, root, 0)]
+    if schema["explode"]:
+        (head,) = rows
+        rows = []
+        for element in array_of(schema, root, 0):
+            rows += [{**head, **row} for row in explode(schema, element, 1, len(rows))]
+    names = [each["name"] for each in schema["fields"]]
+    return [{name: row[name] for name in names} for row in rows], parser.skipped
+
+
+def explode(schema: dict[str, Any], element: Value, level: int, before: int) -> list[dict[str, Any]]:
+    """Return the rows of an element. Faults are named as elements end: those of inner ones come first."""
+    lines = level == len(schema["explode"])
+    line = before if lines else None
+    if element.kind != "object":
+        raise BadField("wrong_type", schema["explode"][level - 1]["name"], element.at, line)
+    rows: list[dict[str, Any]] = [{}] if lines else []
+    lacking = None
+    if not lines:
         try:
-            line = {each["name"]: read_field(each, element) for each in schema["fields"] if each["in_line"]}
-        except BadField as bad:
-            bad.line = number
-            raise
-        rows.append({each["name"]: {**head, **line}[each["name"]] for each in schema["fields"]})
-    return rows, parser.skipped
+            for inner in array_of(schema, element, level):
+                rows += explode(schema, inner, level + 1, before + len(rows))
+        except NoArray as no_array:
+            lacking = no_array
+    try:
+        values = read_fields(schema, element, level)
+    except BadField as bad:
+        bad.line = line
+        raise
+    if lacking is not None:
+        raise lacking
+    return [{**values, **row} for row in rows]
+
+
+def read_fields(schema: dict[str, Any], element: Value, level: int) -> dict[str, Any]:
+    return {each["name"]: read_field(each, element) for each in schema["fields"] if each["level"] == level}
 
 
 def places_of(schema: dict[str, Any]) -> dict[Any, Any]:
-    places: dict[Any, Any] = {}
-    keys = [key.encode() for key in schema["explode"]]
-    if keys:
+    levels: list[dict[Any, Any]] = [{}]
+    for array in schema["explode"]:
         elements: dict[Any, Any] = {}
-        nest(places, keys, {ELEMENT: elements})
+        nest(levels[-1], [key.encode() for key in array["path"]], {ELEMENT: elements})
+        levels.append(elements)
     for each in schema["fields"]:
-        nest(elements if each["in_line"] else places, [key.encode() for key in each["path"]], FIELD)
-    return places
+        nest(levels[each["level"]], [key.encode() for key in each["path"]], FIELD)
+    return levels[0]
 
 
 def nest(places: dict[Any, Any], keys: list[bytes], leaf: Any) -> None:
@@ -410,15 +470,23 @@ def find(root: Value, keys: list[str], name: str) -> Value | None:
     return value
 
 
-def array_of_lines(schema: dict[str, Any], root: Value) -> list[Value]:
-    name = schema["explode_name"]
-    array = find(root, schema["explode"], name)
+class NoArray(BadField):
+    """An exploded array that is not there."""
+
+
+def array_of(schema: dict[str, Any], element: Value, level: int) -> list[Value]:
+    """Return the elements of the array that is exploded inside an element of this level."""
+    path, name = schema["explode"][level]["path"], schema["explode"][level]["name"]
+    try:
+        array = find(element, path, name)
+    except BadField as bad:
+        raise NoArray(bad.reason, name, bad.at) from None
     if array is None:
-        raise BadField("missing_field", name, None)
+        raise NoArray("missing_field", name, None)
     if array.kind == "null":
-        raise BadField("null_field", name, array.at)
+        raise NoArray("null_field", name, array.at)
     if array.kind != "array":
-        raise BadField("wrong_type", name, array.at)
+        raise NoArray("wrong_type", name, array.at)
     return array.data
 
 

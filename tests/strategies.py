@@ -267,13 +267,14 @@ def _fed_object(draw: st.DrawFn, tree: dict[Any, Any]) -> str:
 
 
 def _tree(schema: dict[str, Any]) -> dict[Any, Any]:
-    root: dict[Any, Any] = {}
-    element: dict[Any, Any] = {}
-    if schema["explode"]:
-        _plant(root, schema["explode"], [element])
+    levels: list[dict[Any, Any]] = [{}]
+    for array in schema["explode"]:
+        element: dict[Any, Any] = {}
+        _plant(levels[-1], array["path"], [element])
+        levels.append(element)
     for column in schema["fields"]:
-        _plant(element if column["in_line"] else root, column["path"], column)
-    return root
+        _plant(levels[column["level"]], column["path"], column)
+    return levels[0]
 
 
 def _plant(tree: dict[Any, Any], path: list[str], leaf: Any) -> None:
@@ -284,7 +285,10 @@ def _plant(tree: dict[Any, Any], path: list[str], leaf: Any) -> None:
 
 def messages(schema: dict[str, Any]) -> st.SearchStrategy[bytes]:
     """Objects near a schema (``Schema.to_core()``): most decode, and the others fail in every way."""
-    return _fed_object(_tree(schema)).map(str.encode)
+    near = _fed_object(_tree(schema))
+    if schema["array_messages"]:
+        near = st.one_of(near, spelled_arrays(near), spelled_arrays(st.one_of(near, JSON_VALUES)))
+    return near.map(str.encode)
 
 
 # ---- bytes gone wrong ----

@@ -301,11 +301,8 @@ const char* unescape(const char* p, const char* end, std::string* out, const cha
                     p = behind;
                 }
             }
-            if (point >= 0xd800 && point <= 0xdfff) {
-                *lone_surrogate = true;
-            } else {
-                append_utf8(point, out);
-            }
+            if (point >= 0xd800 && point <= 0xdfff) *lone_surrogate = true;
+            append_utf8(point, out);
             continue;
         }
         const char* known = p == end || *p == '\0' ? nullptr : std::strchr(kEscapes, *p);

@@ -104,7 +104,7 @@ bool utf8_is_cut(const char* p, const char* end);
 
 // A JSON string's content with its escapes resolved, appended to *out. `p` is behind the opening quote.
 // Returns the byte behind the closing quote; nullptr with *fault on a syntax fault (*fault == end: it never
-// ends). *lone_surrogate is set when an escape stands for no character; the content is meaningless then.
+// ends). *lone_surrogate is set when an escape stands for no character; the content is no UTF-8 then.
 const char* unescape(const char* p, const char* end, std::string* out, const char** fault,
                      bool* lone_surrogate);
 
