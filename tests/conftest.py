@@ -26,7 +26,7 @@ settings.load_profile("omnistream")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run conformance tests once per engine: `decode_engine` is also every instruction set, `engine` the best."""
+    """Run tests that ask for `engine` on each of them, `decode_engine` also on each instruction set."""
     for fixture in {"engine", "decode_engine"} & set(metafunc.fixturenames):
         isas = _core.decode_isas() if fixture == "decode_engine" else [None]
         names = ["reference", *[f"cpu-{isa}" if isa else "cpu" for isa in isas], "cuda"]

@@ -1,7 +1,7 @@
 """The engines behind one face, so that a conformance test is written once.
 
-A stage of an engine takes and gives what the engine likes (``native``); ``rows`` show it as the reference's plain
-rows: a decimal is an int of 1/10000, a timestamp an int of ms, null is None.
+A stage of an engine takes and gives what the engine likes (``native``); ``rows`` show it as the reference's
+plain rows: a decimal is an int of 1/10000, a timestamp an int of ms, null is None.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import chain
 from statistics import mean, stdev
 from typing import Any
 
@@ -67,7 +68,7 @@ def run(engine: Any, sales: list[Sale], spec: dict[str, Any]) -> tuple[list[Any]
 
 def assert_same_statistics(got: list[Any], expected: list[Any]) -> None:
     assert [len(day) for day in got] == [len(day) for day in expected]
-    for row, meant in zip(sum(got, []), sum(expected, []), strict=True):
+    for row, meant in zip(chain(*got), chain(*expected), strict=True):
         assert list(row) == list(meant)
         for name, value in meant.items():
             if isinstance(value, float):

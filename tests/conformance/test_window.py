@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def run(
 
 def assert_same_windows(got: list[list[dict[str, Any]]], expected: list[list[dict[str, Any]]]) -> None:
     assert [len(window) for window in got] == [len(window) for window in expected]
-    for row, meant in zip(sum(got, []), sum(expected, []), strict=True):
+    for row, meant in zip(chain(*got), chain(*expected), strict=True):
         assert list(row) == list(meant)
         for name, value in meant.items():
             rounded = isinstance(value, float) and name not in ("min_weight", "max_weight")
