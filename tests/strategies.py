@@ -215,53 +215,66 @@ BAD_TIMES = st.sampled_from(
 )
 
 
-def _near(column: dict[str, Any]) -> st.SearchStrategy[str]:
-    """Values that a column accepts, mostly."""
+def _tame(column: dict[str, Any]) -> st.SearchStrategy[str]:
+    """Values that a column accepts, spelled as producers do."""
     match column["type"]:
-        case "string":
-            good = spelled_texts()
-        case "dictionary":
-            good = st.one_of(st.sampled_from(['"web"', '"store"', '"app"', '""']), spelled_texts())
+        case "string" | "dictionary":
+            return st.one_of(
+                st.sampled_from(['"web"', '"store"', '""']), TEXTS.map(_raw_json), spelled_texts()
+            )
         case "int32" | "int64":
-            good = st.one_of(st.integers(-20, 20).map(str), spelled_numbers())
+            return st.integers(-20, 10**6).map(str)
         case "decimal":
-            cents = st.integers(0, 10**6).map(lambda value: f"{value // 100}.{value % 100:02}")
-            good = st.one_of(cents, cents, spelled_numbers())
+            return st.integers(0, 10**6).map(lambda value: f"{value // 100}.{value % 100:02}")
         case "float64":
-            good = st.one_of(
-                st.floats(allow_nan=False, allow_infinity=False).map(json.dumps), spelled_numbers()
-            )
+            return st.floats(allow_nan=False, allow_infinity=False).map(json.dumps)
         case "bool":
-            good = st.sampled_from(["true", "false"])
-        case _:
-            good = st.one_of(
-                spelled_texts(GOOD_TIMES),
-                GOOD_TIMES.map(json.dumps),
-                spelled_texts(BAD_TIMES),
-                spelled_numbers(),
-            )
-    quoted = st.one_of(
-        spelled_numbers().map(lambda number: f'"{number}"'), st.sampled_from(['""', '" 1"', '"1 "', '"+1"'])
-    )
-    return st.one_of(good, good, good, good, good, st.just("null"), quoted, JSON_VALUES) if column else good
+            return st.sampled_from(["true", "false"])
+    if column["timestamp_forms"] & 3:
+        return st.integers(0, 999).map(lambda ms: f'"2026-11-11T08:{ms % 60:02}:00.{ms:03}Z"')
+    return st.integers(0, 10**9).map(str)
+
+
+def _raw_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _odd(column: dict[str, Any]) -> st.SearchStrategy[str]:
+    """Values at the edge of what a column accepts, and beyond."""
+    quoted = spelled_numbers().map(lambda number: f'"{number}"')
+    near_numbers = st.sampled_from(['""', '" 1"', '"1 "', '"+1"'])
+    times = st.one_of(GOOD_TIMES, GOOD_TIMES, BAD_TIMES).map(_raw_json)
+    spelled_times = spelled_texts(st.one_of(GOOD_TIMES, BAD_TIMES))
+    if column["type"] == "timestamp":
+        return st.one_of(times, times, spelled_times, spelled_numbers(), quoted, st.just("null"), JSON_VALUES)
+    return st.one_of(spelled_numbers(), spelled_numbers(), quoted, near_numbers, st.just("null"), JSON_VALUES)
 
 
 @st.composite
-def _fed_object(draw: st.DrawFn, tree: dict[Any, Any]) -> str:
-    """An object with the keys of a tree of paths: in any order, some missing or twice, some unknown."""
+def _fed_object(draw: st.DrawFn, tree: dict[Any, Any], odd_percent: int) -> str:
+    """An object with the keys of a tree of paths; odd ones are missing, twice, or something else."""
+
+    def is_odd() -> bool:
+        return odd_percent > 0 and draw(st.integers(1, 100)) <= odd_percent
+
     members = []
     for key, below in tree.items():
-        copies = draw(st.sampled_from([1, 1, 1, 1, 1, 1, 1, 1, 0, 2]))
-        spelled = st.one_of(st.just(json.dumps(key)), st.just(json.dumps(key)), spelled_texts(st.just(key)))
-        if isinstance(below, list):
-            value = st.one_of(*[spelled_arrays(_fed_object(below[0]))] * 5, JSON_VALUES, st.just("null"))
-        elif "type" in below and isinstance(below["type"], str):
-            value = _near(below)
-        else:
-            value = st.one_of(*[_fed_object(below)] * 5, JSON_VALUES, st.just("null"))
-        members += [(draw(spelled), draw(value)) for _ in range(copies)]
-    members += draw(st.lists(st.tuples(spelled_texts(SHORT_TEXTS), JSON_VALUES), max_size=1))
-    if draw(st.booleans()):
+        copies = draw(st.sampled_from([0, 2, 3])) if is_odd() else 1
+        for _ in range(copies):
+            spelled = draw(spelled_texts(st.just(key))) if is_odd() else _raw_json(key)
+            odd = is_odd()
+            if isinstance(below, dict) and isinstance(below.get("type"), str):
+                value = draw(_odd(below) if odd else _tame(below))
+            elif odd:
+                value = draw(st.one_of(st.just("null"), JSON_VALUES))
+            elif isinstance(below, list):
+                value = draw(spelled_arrays(_fed_object(below[0], odd_percent)))
+            else:
+                value = draw(_fed_object(below, odd_percent))
+            members.append((spelled, value))
+    if is_odd() or is_odd():
+        members += draw(st.lists(st.tuples(spelled_texts(SHORT_TEXTS), JSON_VALUES), max_size=2))
+    if is_odd() or is_odd():
         members = draw(st.permutations(members))
     return draw(spelled_objects(st.just(members)))
 
@@ -285,7 +298,9 @@ def _plant(tree: dict[Any, Any], path: list[str], leaf: Any) -> None:
 
 def messages(schema: dict[str, Any]) -> st.SearchStrategy[bytes]:
     """Objects near a schema (``Schema.to_core()``): most decode, and the others fail in every way."""
-    near = _fed_object(_tree(schema))
+    tree = _tree(schema)
+    odd_percents = st.sampled_from([0, 0, 2, 5, 20])
+    near = odd_percents.flatmap(lambda odd_percent: _fed_object(tree, odd_percent))
     if schema["array_messages"]:
         near = st.one_of(near, spelled_arrays(near), spelled_arrays(st.one_of(near, JSON_VALUES)))
     return near.map(str.encode)
