@@ -245,8 +245,9 @@ private:
         return p;
     }
 
+    // Elements that ended left their nulls, of inner levels even before one of the first ended.
     const char* leave(const std::size_t* row) {
-        if (plan_.exploded() && row[1] != lanes_.rows[1]) lanes_.rollback(lanes_.rows);
+        if (!std::equal(row, row + plan_.levels, lanes_.rows)) lanes_.rollback(lanes_.rows);
         return nullptr;
     }
 
