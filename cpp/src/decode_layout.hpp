@@ -227,14 +227,12 @@ private:
 
     bool end_element(Level level, const std::uint64_t* seen, std::uint64_t entered, std::size_t* row) {
         const std::uint64_t missing = plan_.all[level] & ~seen[level];
-        if (missing != 0) {
-            if ((missing & plan_.required[level]) != 0) return false;
-            lanes_.fill(level, row[level], missing);
-        }
+        if ((missing & plan_.required[level]) != 0) return false;
         if (level != plan_.lines()) {
             if ((entered & plan_.array_bit[level + 1]) == 0) return false;
             lanes_.end[level][row[level]] = static_cast<std::int32_t>(row[level + 1]);
         }
+        if (missing != 0) lanes_.fill(level, row[level], missing);
         ++row[level];
         return true;
     }
@@ -245,8 +243,9 @@ private:
         return p;
     }
 
+    // Elements that ended left their nulls, of inner levels even before one of the first ended.
     const char* leave(const std::size_t* row) {
-        if (plan_.exploded() && row[1] != lanes_.rows[1]) lanes_.rollback(lanes_.rows);
+        if (!std::equal(row, row + plan_.levels, lanes_.rows)) lanes_.rollback(lanes_.rows);
         return nullptr;
     }
 
