@@ -12,7 +12,8 @@ CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM
 .PHONY: demo test test-python test-native test-sanitize lint format bench bench-decode bench-pipeline clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m omnistream demo
+	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
+	$(BIN)/omnistream demo examples/completejourney.toml --out out/completejourney
 
 test: test-native test-python
 
@@ -75,7 +76,7 @@ $(VENV)/.demo: $(VENV)/.venv $(SOURCES)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(VENV)/.demo $@
 
 $(VENV)/.bench: $(VENV)/.venv $(SOURCES)

@@ -1,7 +1,7 @@
 """omnistream: a throughput-first streaming core for omnichannel retail.
 
-Order events come in as bytes, become Arrow columns, update event-time state, and leave as Arrow results. Start with `load_job`
-and `Pipeline`; docs/index.md leads on.
+Order events come in as bytes, become Arrow columns, update event-time state, and leave as Arrow results.
+Start with `load_job` and `Pipeline`; docs/index.md leads on.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Decoder:
     def decode_messages(
         self, messages: object, source: str = ..., partition: int = ..., first_position: int = ...
     ) -> tuple[Batch, Batch, dict[str, int]]:
-        """An Arrow binary or string array (PyCapsule protocol) or a list of bytes to (batch, rejects, counts)."""
+        """Messages (an Arrow binary or string array, or a list of bytes) to (batch, rejects, counts)."""
 
 def decode_isa() -> str: ...
 def decode_isas() -> list[str]: ...
@@ -79,7 +79,7 @@ class Watermark:
     def restore(self, snapshot: dict[str, Any]) -> None: ...
 
 class Cleaner:
-    """``rules``: dicts with the keys of clean.hpp's Rule. ``duplicates``: {"key": [...], "within_ms": n} or None."""
+    """``rules``: dicts with the keys of clean.hpp's Rule. ``duplicates``: {"key": [...], "within_ms": n}."""
 
     def __init__(
         self,

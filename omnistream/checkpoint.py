@@ -47,13 +47,13 @@ class Snapshot:
 
     Attributes
     ----------
-    parts : dict of str to pyarrow.Table or pyarrow.RecordBatch
+    parts : mapping of str to pyarrow.Table or pyarrow.RecordBatch
         State by name. What was a record batch comes back as one.
     manifest : dict
         Whatever names the job and its progress, in JSON types.
     """
 
-    parts: Parts
+    parts: Mapping[str, pa.Table | pa.RecordBatch]
     manifest: dict[str, Any]
 
     def save(self, path: str | Path) -> Path:

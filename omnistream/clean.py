@@ -1,6 +1,6 @@
 """clean: rules as data, duplicates within a time bound, and the watermark that each row meets.
 
-The meaning is in ``tests/reference.py``; the C++ engine is ``cpp/src/clean.cpp`` and what it names.
+The meaning is in ``tests/reference/clean.py``; the C++ engine is ``cpp/src/clean.cpp`` and what it names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from omnistream.spec import JobSpec
 
 
 class Clean:
-    """Rows that break a rule, or repeat an event, become rejects; the others meet the watermark and move it."""
+    """Rows that break a rule or repeat an event become rejects; the others meet and move the watermark."""
 
     def __init__(self, job: JobSpec) -> None:
         self.counts: Counter[str] = Counter()

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 from omnistream.errors import JobError, OmnistreamError
 
 EXIT_RUN, EXIT_JOB = 1, 2
-_BLOCK_BYTES = 4 << 20
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--customers", type=_count, help="how many customers")
     generate.add_argument("--dirt", type=_share, help="share of broken messages, 0 to 1")
     generate.add_argument("--duplicates", type=_share, help="share of events sent twice, 0 to 1")
+    generate.add_argument("--below-cost", type=_share, help="share of lines priced below their cost, 0 to 1")
     generate.add_argument("--returns", type=_share, help="share of orders returned days later, 0 to 1")
     generate.add_argument("--cancels", type=_share, help="share of orders cancelled later, 0 to 1")
     generate.add_argument(
@@ -133,10 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     show = actions.add_parser("show", help="Print a schema as TOML.", parents=[shared])
     show.add_argument("schema", help="the name of a built-in schema, or a TOML file")
     diff = actions.add_parser(
-        "diff", help="Print what differs; exit code 1 if anything does.", parents=[shared]
+        "diff",
+        help="Print what a schema does not read of a sample, and what the sample lacks.",
+        parents=[shared],
     )
-    diff.add_argument("before", help="the name of a built-in schema, or a TOML file")
-    diff.add_argument("after", help="likewise")
+    diff.add_argument("schema", help="the name of a built-in schema, or a TOML file")
+    diff.add_argument("sample", help="an NDJSON file; exit code 1 if anything differs")
 
     demo = command("demo", _demo, "Run a job, print what a planner would look at and write a report.")
     demo.add_argument("job", nargs="?", help="a job's TOML file (default: two months of generated orders)")
@@ -196,9 +198,12 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from omnistream._core import Generator
+    from omnistream.generate import generate
 
     given = {
+        "events": options.events,
+        "seed": options.seed,
+        "nested": options.nested,
         "start_ms": options.start,
         "span_ms": options.span,
         "max_disorder_ms": options.disorder,
@@ -207,39 +212,28 @@ def _generate(options: argparse.Namespace) -> int:
         "customers": options.customers,
         "dirt": options.dirt,
         "duplicates": options.duplicates,
+        "below_cost": options.below_cost,
         "return_rate": options.returns,
         "cancel_rate": options.cancels,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    generator = Generator(events=options.events, seed=options.seed, nested=options.nested, **chosen)
-    if options.out is None:
-        while block := generator.next(_BLOCK_BYTES):
-            sys.stdout.buffer.write(block)
-        return 0
-    target = Path(options.out)
-    aside = target.with_name(f".{target.name}.part")
-    try:
-        with aside.open("wb") as file:
-            while block := generator.next(_BLOCK_BYTES):
-                file.write(block)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    generate(options.out or sys.stdout.buffer, **chosen)
     return 0
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from omnistream.schema_text import differences, infer, to_toml
+    from omnistream.infer import diff_schema, infer, to_toml
 
     if options.schema_action == "infer":
         print(to_toml(infer(options.sample)), end="")
         return 0
+    schema = _named_schema(options.schema)
     if options.schema_action == "show":
-        print(to_toml(_named_schema(options.schema)), end="")
+        print(to_toml(schema), end="")
         return 0
-    found = differences(_named_schema(options.before), _named_schema(options.after))
-    print("\n".join(found) or "no difference")
-    return EXIT_RUN if found else 0
+    difference = diff_schema(schema, options.sample)
+    print(difference or "no difference")
+    return EXIT_RUN if difference else 0
 
 
 def _named_schema(name: str) -> Any:

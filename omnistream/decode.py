@@ -1,6 +1,6 @@
 """decode: JSON messages to columns, by a decoder compiled from the job's schema.
 
-The meaning is in ``tests/reference.py``; the C++ engine is ``cpp/src/decode.cpp`` and what it names.
+The meaning is in ``tests/reference/decode.py``; the C++ engine is ``cpp/src/decode.cpp`` and what it names.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Decode:
         return f"JSON to {len(self.schema.fields)} columns by learnt layouts ({_core.decode_isa()}){dropped}"
 
     def _position(self, source: str, partition: int, given: int | None, size: int, first: int) -> int:
-        """Number what comes without a position from the first of its source on."""
+        """Return where the next messages stand: those that come without a position are counted on."""
         if given is not None:
             return given
         at = self._next_position.get((source, partition), first)

@@ -56,6 +56,11 @@ use = "order_flat"
 max_disorder = "30s"
 
 [[clean.rule]]
+check = "price_range"
+low = 0.01
+high = 10_000
+
+[[clean.rule]]
 check = "price_below_cost"
 
 [[clean.rule]]
@@ -93,20 +98,24 @@ lead_time_days = 7
 output = "daily"
 type = "parquet"
 path = "daily"
+mode = "overwrite"
 
 [[sink]]
 output = "hourly"
 type = "parquet"
 path = "hourly"
+mode = "overwrite"
 
 [[sink]]
 output = "demand"
 type = "parquet"
 path = "demand"
+mode = "overwrite"
 
 [dead_letter]
 type = "ndjson"
 path = "rejects.ndjson"
+mode = "overwrite"
 """
 
 
@@ -190,7 +199,16 @@ def _places(job: JobSpec) -> dict[str, str]:
 
 def _summary(run: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """Collect what the last line shows. Every message and every row is in it once: the ledger."""
-    counts = ("messages", "decoded", "rows", "aggregated", "late", "duplicates")
+    counts = (
+        "messages",
+        "decoded",
+        "rejected_messages",
+        "rows",
+        "rejected_rows",
+        "aggregated",
+        "late",
+        "duplicates",
+    )
     return {
         **{name: run[name] for name in counts},
         "rejects": dict(run["rejects"]),
@@ -297,23 +315,24 @@ def _movers(
 
 def _print_view(view: PlannerView, console: Console) -> None:
     summary = view.summary
+    console.print(f"\n[bold]{view.name}[/]")
     console.print(
-        f"\n[bold]{view.name}[/]: {summary['messages']:,} messages, {summary['rows']:,} rows in "
-        f"{summary['elapsed_s']:.1f} s: {summary['events_per_second']:,} messages/s, "
-        f"{summary['rows_per_second']:,} rows/s, peak memory {summary['peak_rss_mb']:,.0f} MB\n"
+        f"{summary['messages']:,} messages, {summary['rows']:,} rows in {summary['elapsed_s']:.1f} s: "
+        f"{summary['events_per_second']:,} messages/s, {summary['rows_per_second']:,} rows/s, "
+        f"{summary['peak_rss_mb']:,.0f} MB"
     )
 
     ledger = _table("Ledger", [""], ["count"])
     for what, count, kind in ledger_lines(summary):
         ledger.add_row(what, f"{count:,}", style="dim" if kind == "lost" else "")
-    console.print(ledger)
+    console.print("", ledger)
 
     skus = _table("Top SKUs", ["sku", ""], ["net sales", "units", "stores"])
     for sku in view.top_skus:
         skus.add_row(
             sku["sku"], sku["label"], f"{sku['net_amount']:,.2f}", f"{sku['units']:,}", f"{sku['stores']}"
         )
-    console.print(skus)
+    console.print("", skus)
 
     stock = _table(
         "Demand and safety stock", ["sku", "", "store"], ["mean a day", "std", "safety stock", "reorder at"]
@@ -323,12 +342,12 @@ def _print_view(view: PlannerView, console: Console) -> None:
         stock.add_row(
             mover.sku, mover.label, mover.store, *(f"{n:.2f}" for n in numbers), f"{mover.reorder_point:.1f}"
         )
-    console.print(stock)
+    console.print("", stock)
 
     results = _table("Results", ["output", "path"], [])
     for output, path in summary["outputs"].items():
         results.add_row(output, path)
-    console.print(results)
+    console.print("", results, "")
 
 
 def _table(title: str, texts: list[str], numbers: list[str]) -> Table:

@@ -1,8 +1,8 @@
 """derive: demand statistics and safety stock from closed daily windows.
 
-Mean and standard deviation of daily demand over a rolling horizon, and safety stock ``z * sigma * sqrt(L)`` (Silver, Pyke &
-Peterson, *Inventory Management and Production Planning and Scheduling*, 3rd ed., ch. 7). The meaning is in
-``tests/reference.py``; the C++ engine is ``cpp/src/demand.cpp``.
+Mean and standard deviation of daily demand over a rolling horizon, and safety stock ``z * sigma * sqrt(L)``
+(Silver, Pyke & Peterson, *Inventory Management and Production Planning and Scheduling*, 3rd ed., ch. 7).
+The meaning is in ``tests/reference/derive.py``; the C++ engine is ``cpp/src/demand.cpp``.
 """
 
 from __future__ import annotations

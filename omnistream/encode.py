@@ -1,7 +1,7 @@
 """encode: persistent dictionaries from strings to dense int32 codes.
 
-Decode writes codes at once where it can (a fused stage, one set of dictionaries); rows that were pushed as Arrow columns get
-theirs here. The C++ engine is ``cpp/src/dictionary.cpp`` and ``cpp/src/encode.cpp``.
+Decode writes codes at once where it can (a fused stage, one set of dictionaries); rows that were pushed as
+Arrow columns get theirs here. The C++ engine is ``cpp/src/dictionary.cpp`` and ``cpp/src/encode.cpp``.
 """
 
 from __future__ import annotations

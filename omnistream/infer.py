@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from omnistream.errors import SchemaError, SourceError
-from omnistream.schema import DECIMAL_SCALE, MAX_FIELDS_PER_LEVEL, Field, Schema, _join_keys, parse_path
+from omnistream.schema import DECIMAL_SCALE, MAX_FIELDS_PER_LEVEL, Field, Schema, join_path, parse_path
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 16 << 20
@@ -272,9 +272,7 @@ def _messages(sample: Sample, max_messages: int, max_bytes: int) -> Iterator[Any
 
 def _head(path: Path, size_bytes: int) -> bytes:
     try:
-        with pa.input_stream(
-            os.fspath(path), compression=COMPRESSION_BY_SUFFIX.get(path.suffix.lower())
-        ) as file:
+        with pa.input_stream(os.fspath(path)) as file:
             return bytes(file.read(size_bytes))
     except OSError as error:
         raise SourceError(f"{path}: cannot read: {error.strerror or error}; name an NDJSON file") from error
@@ -329,8 +327,11 @@ def _walk(place: Place, value: Any, profile: _Profile) -> None:
 
 
 def _place(path: str) -> Place:
-    keys, element = parse_path(path)
-    return (*keys[:element], None, *keys[element:]) if element else keys
+    keys, ends = parse_path(path)
+    place: list[str | None] = []
+    for at, key in enumerate(keys, start=1):
+        place += [key, None] if at in ends else [key]
+    return tuple(place)
 
 
 def _path(place: Place) -> str:
@@ -339,7 +340,7 @@ def _path(place: Place) -> str:
         if key is None:
             text += "[]"
         else:
-            text += ("." if text else "") + _join_keys([key])
+            text += ("." if text else "") + join_path([key])
     return text
 
 
@@ -374,7 +375,8 @@ def _choose_array(profile: _Profile) -> tuple[Place, list[str]]:
 
 def _readable(place: Place, explode: Place) -> bool:
     if None not in place:
-        return place != explode[:-1]  # null instead of the array
+        # Null, or an object, instead of the array is not a place of its own.
+        return not explode or place[: len(explode) - 1] != explode[:-1]
     return (
         place[: len(explode)] == explode and None not in place[len(explode) :] and len(place) > len(explode)
     )
@@ -389,7 +391,7 @@ def _limit(
         level = [each for each in columns if (None in each[0]) is in_line]
         if len(level) > MAX_FIELDS_PER_LEVEL:
             level.sort(key=lambda each: -sum(value is not None for value in each[1]))
-            dropped = {each[0] for each in level[MAX_FIELDS_PER_LEVEL:]}
+            dropped = [each[0] for each in level[MAX_FIELDS_PER_LEVEL:]]
             notes.append(f"left out, as a level has at most {MAX_FIELDS_PER_LEVEL} fields: "
                          + ", ".join(map(_path, dropped)))  # fmt: skip
             columns = [each for each in columns if each[0] not in dropped]

@@ -70,7 +70,7 @@ __all__ = [
 _DAY_MS = 86_400_000
 _ORDER_SCHEMAS = ("order", "order_flat")
 _KEY_TYPES = ("dictionary", "string", "int32", "int64", "bool", "timestamp")
-_COUNTED_TYPES = ("int32", "int64", "decimal")
+_COUNTED_TYPES = ("int64", "decimal")
 # A line longer than this is cut by the source, and no block may be larger than a line.
 _LARGEST_BATCH_BYTES = 64 << 20
 
@@ -402,7 +402,7 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
     elif window is not None and columns is not None and demand:
         able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]
         if demand not in able:
-            what = f"{quoted(demand)} is not an integer or decimal measure of {quoted(source)}"
+            what = f"{quoted(demand)} is not an int64 or decimal measure of {quoted(source)}"
             table.add("demand", what, did_you_mean(demand, able))
     if name:
         sound = window is not None and outputs.columns[ROWS] and len(table.problems.lines) == before

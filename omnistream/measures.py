@@ -22,14 +22,16 @@ from omnistream.mistakes import did_you_mean, one_of, quoted
 Operation = Literal["count", "sum", "min", "max", "mean", "std", "variance", "distinct"]
 OPERATIONS: tuple[str, ...] = get_args(Operation)
 
-NUMBERS = ("int32", "int64", "decimal", "float64")
+# A sum of float64 depends on the order of rows, and no result here may.
+_EXACT = ("int32", "int64", "decimal")
+_ORDERED = (*_EXACT, "float64", "timestamp")
 _FITTING: dict[str, tuple[str, ...]] = {
-    "sum": NUMBERS,
-    "mean": NUMBERS,
-    "std": NUMBERS,
-    "variance": NUMBERS,
-    "min": (*NUMBERS, "timestamp"),
-    "max": (*NUMBERS, "timestamp"),
+    "sum": _EXACT,
+    "mean": _EXACT,
+    "std": _EXACT,
+    "variance": _EXACT,
+    "min": _ORDERED,
+    "max": _ORDERED,
 }
 
 
@@ -251,16 +253,16 @@ def misfit(measure: MeasureSpec, columns: Mapping[str, str]) -> tuple[str, str] 
         if kind is None:
             return f"{quoted(measure.column)} is not a column", did_you_mean(measure.column, list(columns))
         fitting = _FITTING.get(measure.op)
+        if kind == "float64" and (measure.op == "distinct" or (fitting and kind not in fitting)):
+            return (
+                f"{measure.op} of {quoted(measure.column)}, a float64, would not be exact",
+                'make it type = "decimal" in the schema',
+            )
         if fitting and kind not in fitting:
             able = [name for name, each in columns.items() if each in fitting]
             return (
                 f"{measure.op} of {quoted(measure.column)}, which is a {kind}, makes no sense",
                 f"take a column of type {one_of(fitting)}" + (f": {one_of(able)}" if able else ""),
-            )
-        if measure.op == "distinct" and kind == "float64":
-            return (
-                f"distinct of {quoted(measure.column)}, a float64, is not exact",
-                "take a column of another type",
             )
     if measure.condition is not None:
         column = measure.condition.column

@@ -1,7 +1,7 @@
 """The path of the data: source -> decode -> clean -> encode -> window -> derive -> sink.
 
-Sources and sinks stand outside (`omnistream.source`, `omnistream.sink`, joined by `omnistream.run`): a `Pipeline` is what a job does
-between them, for anybody who has a loop of their own.
+Sources and sinks stand outside (`omnistream.source`, `omnistream.sink`, joined by `omnistream.run`): a
+`Pipeline` is what a job does between them, for anybody who has a loop of their own.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Outputs = dict[str, list[pa.RecordBatch]]
 class Metrics:
     """The ledger and the size of the state.
 
-    ``messages = decoded + rejected messages`` and ``rows = aggregated + rejected rows + duplicates + late``; `balanced` says
-    whether both hold.
+    ``messages = decoded + rejected messages`` and ``rows = aggregated + rejected rows + duplicates + late``;
+    `balanced` says whether both hold.
 
     Attributes
     ----------
@@ -116,8 +116,8 @@ class Pipeline:
         Parameters
         ----------
         data : bytes-like, list of bytes, or an Arrow object
-            NDJSON (whole lines); messages; an Arrow array of messages; or Arrow rows with the schema's columns. Buffers must
-            not change while results of this push are in use.
+            NDJSON (whole lines); messages; an Arrow array of messages; or Arrow rows of the schema. Buffers
+            must not change while results of this push are in use.
         source, partition : str, int
             Where it comes from: rejects say so, and each pair has a watermark of its own.
         first_position : int, optional

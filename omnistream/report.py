@@ -339,7 +339,8 @@ def _demand_curves(movers: Sequence[Mover]) -> Any:
             lw=1.6,
             label="safety stock",
         )
-        axes.set_title(f"{mover.label or mover.sku} ({mover.sku}) at store {mover.store}")
+        label = f" ({mover.label})" if mover.label else ""
+        axes.set_title(f"{mover.sku}{label} at store {mover.store}")
         axes.margins(x=0.01)
         _label_dates(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)

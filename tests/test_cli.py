@@ -113,7 +113,7 @@ def order(event_id: str, event_time: str, **more: Any) -> bytes:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A folder with a job and eight messages: four good rows, one broken line, two faulty rows, one duplicate."""
+    """A folder with a job and eight messages: four are good, one is broken, two faulty, one a duplicate."""
     (tmp_path / "job.toml").write_text(JOB)
     messages = [
         order("1", "2026-11-11T10:00:00Z"),
@@ -238,7 +238,7 @@ def test_run_writes_every_output_and_the_ledger_balances(shop: Path) -> None:
     assert shown == [
         ("2026-11-11 10:00:00+00:00", "store", 1, 2, 2),
         ("2026-11-11 10:00:00+00:00", "web", 1, 2, 2),
-        ("2026-11-11 11:00:00+00:00", "web", 1, 2, None),
+        ("2026-11-11 11:00:00+00:00", "web", 1, 2, 0),
         ("2026-11-12 08:00:00+00:00", "web", 1, 2, 2),
     ]
     assert [str(row["net_amount"]) for row in sales] == ["18.9000", "18.9000", "-18.9000", "18.9000"]
@@ -438,28 +438,25 @@ def test_the_examples_run_on_generated_orders(tmp_path: Path, example: str) -> N
     )
 
 
-def test_schema_show_gives_back_a_schema(tmp_path: Path) -> None:
-    shown = omnistream("schema", "show", "order")
-    assert shown.returncode == 0, shown.stderr.decode()
-    (tmp_path / "order.toml").write_bytes(shown.stdout)
-    same = omnistream("schema", "diff", "order", tmp_path / "order.toml")
-    assert (same.returncode, one_line(same.stdout)) == (0, "no difference")
-
-
-def test_schema_diff_names_what_differs() -> None:
-    done = omnistream("schema", "diff", "order_flat", "order")
-    assert done.returncode == 1
-    assert "lines[].sku" in done.stdout.decode()
-
-
-def test_schema_infer_proposes_a_schema_that_reads_the_sample(tmp_path: Path) -> None:
+def test_schemas_are_inferred_shown_and_compared(tmp_path: Path) -> None:
     sample = tmp_path / "sample.ndjson"
-    sample.write_bytes(omnistream("generate", "--events", "500").stdout)
-    done = omnistream("schema", "infer", sample)
-    assert done.returncode == 0, done.stderr.decode()
-    (tmp_path / "schema.toml").write_bytes(done.stdout)
-    assert omnistream("schema", "show", tmp_path / "schema.toml").returncode == 0
-    assert b"event_time" in done.stdout
+    assert omnistream("generate", "--events", "500", "--nested", "--out", sample).returncode == 0
+    inferred = omnistream("schema", "infer", sample)
+    assert inferred.returncode == 0, inferred.stderr.decode()
+    (tmp_path / "mine.toml").write_bytes(inferred.stdout)
+    shown = omnistream("schema", "show", tmp_path / "mine.toml").stdout.decode()
+    assert 'explode = "lines[]"' in shown
+    same = omnistream("schema", "diff", tmp_path / "mine.toml", sample)
+    assert (same.returncode, one_line(same.stdout)) == (0, "no difference")
+    differs = omnistream("schema", "diff", "order_flat", sample)
+    assert differs.returncode == 1
+    assert "+ lines[].sku: dictionary" in differs.stdout.decode()
+
+
+def test_a_sample_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    done = omnistream("schema", "infer", tmp_path / "none.ndjson")
+    assert done.returncode == 1
+    assert "none.ndjson" in one_line(done.stderr)
 
 
 def test_an_unknown_schema_is_one_line() -> None:

@@ -260,12 +260,18 @@ def test_a_replayed_message_is_a_basket(tmp_path: Path) -> None:
 
 
 def test_the_demo_without_a_job_generates_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    summary = run_demo(tmp_path / "out")
+    run_demo(tmp_path / "out")
+    summary = run_demo(tmp_path / "out")  # again: the results replace those of the first run
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == summary
     assert summary["messages"] >= 300_000
     assert summary["decoded"] < summary["messages"]  # dirt
     assert summary["duplicates"] > 0
     assert summary["rejects"]["price_below_cost"] > 0
+    assert summary["messages"] == summary["decoded"] + summary["rejected_messages"]
+    assert summary["rows"] == sum(
+        summary[name] for name in ("aggregated", "rejected_rows", "duplicates", "late")
+    )
+    assert sum(summary["rejects"].values()) == summary["rejected_messages"] + summary["rejected_rows"]
     assert summary["ledger_balances"]
 
 

@@ -258,7 +258,7 @@ def test_many_mistakes_give_one_line_each(tmp_path: Path) -> None:
         'window[0] "sales".keys: "stor_id" is not a column of the schema; did you mean "store_id"?',
         'window[0] "sales".measures: "units_solid" is not a measure; did you mean "units_sold"?',
         'window[0] "sales".measures: sum of "sku", which is a dictionary, makes no sense; '
-        'take a column of type "int32", "int64", "decimal" or "float64": '
+        'take a column of type "int32", "int64" or "decimal": '
         '"quantity", "unit_price", "unit_cost", "discount", "gross_amount" or "amount"',
         'derive[0] "stock".service_level: 1.2 is not between 0 and 1; write a number such as 0.95',
         'sink[0] "sale".output: "sale" is not an output; did you mean "sales"?',

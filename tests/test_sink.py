@@ -2,10 +2,11 @@ import base64
 import datetime as dt
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnistream.errors import SinkError
+from omnistream.rules import CHECKS
 from omnistream.sink import REJECT_SCHEMA, SINKS, open_dead_letter, open_sink
 from omnistream.sink.json_text import json_lines, reject_lines
 from omnistream.sink.parquet import MAX_OPEN_FILES, ROW_GROUP_ROWS, ParquetSink
@@ -32,6 +34,7 @@ class Spec:
     type: str
     path: str = ""
     partition_by: tuple[str, ...] = ()
+    mode: str = "error"
 
 
 SCHEMA = pa.schema(
@@ -232,7 +235,7 @@ def test_modes_of_a_file(tmp_path, kind):
     assert appended == [str(tmp_path / f"sales-00002.{kind}")]
     assert {**contents(tmp_path), **before} == contents(tmp_path)
 
-    replacing = open_sink(spec, SCHEMA, "job", "overwrite")
+    replacing = open_sink(replace(spec, mode="overwrite"), SCHEMA, "job")
     replacing.write(sales(ROWS[2:]))
     assert len(contents(tmp_path)) == 5  # old ones stay until the new one is whole
     replacing.close()
@@ -280,7 +283,7 @@ def test_a_closed_stdout_is_a_sink_error():
         "from omnistream.errors import SinkError\n"
         "from omnistream.sink import open_sink\n"
         "batch = pa.record_batch({'x': pa.array(range(100_000))})\n"
-        "sink = open_sink(Spec(type='stdout', path='', partition_by=()), batch.schema, 'job')\n"
+        "sink = open_sink(Spec(type='stdout', path='', partition_by=(), mode='error'), batch.schema, 'job')\n"
         "try:\n"
         "    for _ in range(100):\n"
         "        sink.write(batch)\n"
@@ -530,6 +533,18 @@ def test_dead_letters(tmp_path, kind):
         open_dead_letter(Spec("arrow", str(tmp_path / "rejects")))
 
 
+def test_every_reason_is_explained():
+    page = (REPOSITORY / "docs" / "rejects.md").read_text()
+    header = (REPOSITORY / "cpp" / "include" / "omnistream" / "decode.hpp").read_text()
+    decode = re.findall(r'"(\w+)"', header.split("kDecodeReasons[] = {")[1].split("}")[0])
+    clean = [check.reason for check in CHECKS.values() if "{" not in check.reason]
+    assert len(decode) == 13
+    for reason in [*decode, *clean, "amount_overflow", "duplicate", "late"]:
+        assert page.count(f"\n| `{reason}` |") == 1, reason
+    for column in REJECT_SCHEMA.names:
+        assert f"\n| `{column}` |" in page
+
+
 # --- a crash --------------------------------------------------------------------------------------
 
 WRITE_FOREVER = """
@@ -539,7 +554,7 @@ from types import SimpleNamespace as Spec
 from omnistream.sink import open_sink
 kind, path, partition = sys.argv[1:]
 batch = pa.record_batch({"x": pa.array(range(200_000)), "store": pa.array(["a", "b"] * 100_000)})
-spec = Spec(type=kind, path=path, partition_by=(partition,) if partition else ())
+spec = Spec(type=kind, path=path, partition_by=(partition,) if partition else (), mode="error")
 sink = open_sink(spec, batch.schema, "job")
 for number in range(1_000_000):
     sink.write(batch)

@@ -270,8 +270,8 @@ void import_validity(const ArrowArray& array, Column* column) {
     const auto* bits = array.null_count == 0 ? nullptr : static_cast<const std::uint8_t*>(array.buffers[0]);
     if (bits == nullptr) return;
     Array<std::uint8_t> packed;  // copied, so that offsets that are no multiple of eight need no special case
-    packed.resize(static_cast<std::size_t>((array.length + 7) / 8), 0);
-    for (std::int64_t i = 0; i < array.length; ++i) {
+    packed.resize(static_cast<std::size_t>((column->length + 7) / 8), 0);
+    for (std::int64_t i = 0; i < column->length; ++i) {
         const bool valid = bit(bits, array.offset + i);
         packed[i >> 3] |= static_cast<std::uint8_t>(static_cast<unsigned>(valid) << (i & 7));
         column->null_count += !valid;
@@ -286,33 +286,33 @@ Status wrong(const Field& field, const char* format) {
 }
 
 Status import_column(const std::shared_ptr<const void>& owner, const ArrowSchema& schema,
-                     const ArrowArray& array, const Field& field, Column* column) {
+                     const ArrowArray& array, std::int64_t rows, const Field& field, Column* column) {
     column->name = field.name;
     column->type = field.type;
-    column->length = array.length;
-    import_validity(array, column);
     const bool dictionary = field.type == Type::dictionary;
     if (std::strcmp(schema.format, dictionary ? "i" : format_of(field.type)) != 0 ||
         dictionary != (schema.dictionary != nullptr))
         return wrong(field, schema.format);
+    column->length = rows;
+    import_validity(array, column);
     const auto lanes = [&](std::int64_t width) {
         const auto* base = static_cast<const std::uint8_t*>(array.buffers[1]);
-        return view(owner, base + array.offset * width, array.length * width);
+        return view(owner, base + array.offset * width, rows * width);
     };
     switch (field.type) {
         case Type::boolean: {
             const auto* bits = static_cast<const std::uint8_t*>(array.buffers[1]);
             Array<std::uint8_t> out;
-            out.resize(static_cast<std::size_t>(array.length));
-            for (std::int64_t i = 0; i < array.length; ++i) out[i] = bit(bits, array.offset + i) ? 1 : 0;
+            out.resize(static_cast<std::size_t>(rows));
+            for (std::int64_t i = 0; i < rows; ++i) out[i] = bit(bits, array.offset + i) ? 1 : 0;
             column->values = out.finish();
             break;
         }
         case Type::decimal: {
             const Buffer wide = lanes(kDecimalBytes);
             Array<std::int64_t> out;
-            out.resize(static_cast<std::size_t>(array.length));
-            for (std::int64_t i = 0; i < array.length; ++i) {
+            out.resize(static_cast<std::size_t>(rows));
+            for (std::int64_t i = 0; i < rows; ++i) {
                 const std::int64_t low = wide.as<std::int64_t>()[2 * i];
                 const std::int64_t high = wide.as<std::int64_t>()[2 * i + 1];
                 if (high != low >> 63 && column->valid(i))
@@ -333,8 +333,8 @@ Status import_column(const std::shared_ptr<const void>& owner, const ArrowSchema
         case Type::string:
         case Type::binary: {
             const auto* offsets = static_cast<const std::int32_t*>(array.buffers[1]) + array.offset;
-            column->offsets = view(owner, offsets, (array.length + 1) * 4);
-            column->values = view(owner, array.buffers[2], array.length == 0 ? 0 : offsets[array.length]);
+            column->offsets = view(owner, offsets, (rows + 1) * 4);
+            column->values = view(owner, array.buffers[2], rows == 0 ? 0 : offsets[rows]);
             break;
         }
         case Type::dictionary: {
@@ -342,15 +342,16 @@ Status import_column(const std::shared_ptr<const void>& owner, const ArrowSchema
             Column strings;
             Field text = field;
             text.type = Type::string;
-            OMNI_RETURN_NOT_OK(import_column(owner, *schema.dictionary, *array.dictionary, text, &strings));
+            OMNI_RETURN_NOT_OK(import_column(owner, *schema.dictionary, *array.dictionary,
+                                             array.dictionary->length, text, &strings));
             auto own = std::make_shared<Dictionary>();
             std::vector<std::int32_t> codes;
             for (std::int64_t i = 0; i < strings.length; ++i)
                 codes.push_back(strings.valid(i) ? own->encode(strings.text(i)) : -1);
             const Buffer foreign = lanes(4);
             Array<std::int32_t> out;
-            out.resize(static_cast<std::size_t>(array.length));
-            for (std::int64_t i = 0; i < array.length; ++i) {
+            out.resize(static_cast<std::size_t>(rows));
+            for (std::int64_t i = 0; i < rows; ++i) {
                 const std::int32_t code = foreign.as<std::int32_t>()[i];
                 if (!column->valid(i)) {
                     out[i] = 0;
@@ -368,6 +369,11 @@ Status import_column(const std::shared_ptr<const void>& owner, const ArrowSchema
     return {};
 }
 
+// The C Data Interface allows a name to be null.
+bool is_named(const ArrowSchema& schema, const std::string& name) {
+    return schema.name != nullptr && name == schema.name;
+}
+
 }  // namespace
 
 Status import_batch(const ArrowSchema& schema, ArrowArray* array, const std::vector<Field>& fields,
@@ -379,11 +385,14 @@ Status import_batch(const ArrowSchema& schema, ArrowArray* array, const std::vec
     batch->rows = owner->length;
     for (const Field& field : fields) {
         std::int64_t at = 0;
-        while (at < schema.n_children && field.name != schema.children[at]->name) ++at;
+        while (at < schema.n_children && !is_named(*schema.children[at], field.name)) ++at;
         if (at == schema.n_children)
             return {Code::schema, "column '" + field.name + "' is missing from the rows"};
+        if (owner->children[at]->length < batch->rows)
+            return {Code::schema, "column '" + field.name + "' is shorter than the rows"};
         Column column;
-        OMNI_RETURN_NOT_OK(import_column(owner, *schema.children[at], *owner->children[at], field, &column));
+        OMNI_RETURN_NOT_OK(
+            import_column(owner, *schema.children[at], *owner->children[at], batch->rows, field, &column));
         if (field.required && column.null_count != 0)
             return {Code::schema, "column '" + field.name + "' is required and holds nulls"};
         batch->columns.push_back(std::move(column));
@@ -397,7 +406,7 @@ Status fields_of(const ArrowSchema& schema, std::vector<Field>* fields) {
     for (std::int64_t i = 0; i < schema.n_children; ++i) {
         const ArrowSchema& child = *schema.children[i];
         Field field;
-        field.name = child.name;
+        field.name = child.name == nullptr ? "" : child.name;
         constexpr Type kTypes[] = {Type::boolean, Type::int32,        Type::int64,  Type::decimal,
                                    Type::float64, Type::timestamp_ms, Type::string, Type::binary};
         bool known = false;

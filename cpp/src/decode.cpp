@@ -20,7 +20,8 @@ const std::vector<Isa>& usable_isas() {
         std::vector<Isa> found;
 #if defined(__x86_64__)
         __builtin_cpu_init();
-        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+        const bool avx2 =
+            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
         if (avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512dq"))
             found.push_back({"avx512", avx512::make_kernel});
@@ -49,9 +50,14 @@ const Isa*& chosen_isa() {
     return chosen;
 }
 
+// Columns of a batch have 32-bit offsets.
+constexpr std::size_t kLargestBlock = std::size_t{1} << 30;
+
 }  // namespace
 
-std::string decode_isa() { return chosen_isa()->name; }
+std::string decode_isa() {
+    return chosen_isa()->name;
+}
 
 std::vector<std::string> decode_isas() {
     std::vector<std::string> names;
@@ -81,7 +87,6 @@ Decoder::Decoder(Schema schema, std::vector<std::shared_ptr<Dictionary>> diction
 Decoder::~Decoder() = default;
 
 Status Decoder::decode_lines(std::string_view block, std::shared_ptr<Origin> origin, Decoded* out) {
-    constexpr std::size_t kLargestBlock = std::size_t{1} << 30;
     if (block.size() > kLargestBlock)
         return {Code::decode, "a block of more than 1 GiB; cut the input at line ends into smaller ones"};
     const std::lock_guard lock(impl_->busy_);
@@ -91,6 +96,9 @@ Status Decoder::decode_lines(std::string_view block, std::shared_ptr<Origin> ori
 }
 
 Status Decoder::decode_messages(std::shared_ptr<Origin> origin, Decoded* out) {
+    std::size_t size = 0;
+    for (const Message& message : origin->messages) size += message.size;
+    if (size > kLargestBlock) return {Code::decode, "more than 1 GiB of messages at once; push fewer"};
     const std::lock_guard lock(impl_->busy_);
     const Status status = impl_->kernel_->decode_messages(origin.get(), out);
     out->batch->origin = std::move(origin);

@@ -1,13 +1,13 @@
-// From a block of messages to a batch: each message takes the fast path if it can and the careful one if it must.
-// Included last by decode_<isa>.cpp; ends in make_kernel().
+// From a block of messages to a batch: each message takes the fast path if it can and the careful one if it
+// must. Included last by decode_<isa>.cpp; ends in make_kernel().
 #pragma once
 
 #include "decode_layout.hpp"
 
 namespace omnistream::OMNI_ISA {
 
-// How often to try the fast path when messages keep departing from what was learnt: after a window of messages with
-// too few hits the next ones go straight to the Reader, twice as many each time.
+// How often to try the fast path when messages keep departing from what was learnt: after a window of
+// messages with too few hits the next ones go straight to the Reader, twice as many each time.
 class Patience {
 public:
     [[nodiscard]] bool try_fast() const { return pause_ == 0; }
@@ -48,24 +48,30 @@ private:
 class Kernel final : public DecodeKernel {
 public:
     Kernel(const DecodePlan& plan, const Dictionaries& dictionaries)
-        : plan_(plan), lanes_(plan, dictionaries), reader_(plan, lanes_, arena_), layouts_(plan, lanes_, reader_) {}
+        : plan_(plan),
+          lanes_(plan, dictionaries),
+          reader_(plan, lanes_, arena_),
+          layouts_(plan, lanes_, reader_) {}
 
     Status decode_lines(std::string_view block, Origin* origin, Decoded* out) override {
         begin(origin, out, true);
         const char* p = block.data();
         const char* end = p + block.size();
         std::int32_t ordinal = 0;
-        if (origin->first_position == 1 && block.starts_with("\xef\xbb\xbf")) p += 3;  // the file's byte-order mark
+        if (origin->first_position == 1 && block.starts_with("\xef\xbb\xbf"))
+            p += 3;  // the file's byte-order mark
         for (; p != end; ++ordinal) {
-            const char* behind = patience_.try_fast() ? layouts_.follow(p, end, end) : nullptr;
+            const bool fast = patience_.try_fast() && !plan_.schema.array_messages;
+            const char* behind = fast ? layouts_.follow(p, end, end) : nullptr;
             if (behind != nullptr) {
                 accept_fast(p, behind, ordinal);
                 if (behind != end && *behind == '\r') ++behind;
             } else {
-                const auto* feed = static_cast<const char*>(std::memchr(p, '\n', static_cast<std::size_t>(end - p)));
+                const auto* feed =
+                    static_cast<const char*>(std::memchr(p, '\n', static_cast<std::size_t>(end - p)));
                 behind = feed == nullptr ? end : feed;
                 const char* last = behind != p && behind[-1] == '\r' && behind != end ? behind - 1 : behind;
-                if (!blank(p, last)) read(p, last, end, ordinal);
+                if (!blank(p, last)) take(p, last, end, ordinal);
             }
             p = behind == end ? end : behind + 1;
             if (++since_encode_ == kEncodeEvery) encode();
@@ -80,7 +86,7 @@ public:
         begin(origin, out, false);
         for (const Message& message : messages) {
             const char* end = message.data + message.size;
-            if (!fast(message)) read(message.data, end, end, message.ordinal);
+            if (!fast(message)) take(message.data, end, end, message.ordinal);
             if (++since_encode_ == kEncodeEvery) encode();
         }
         return finish(out);
@@ -95,6 +101,7 @@ private:
         out->batch = std::make_shared<Batch>();
         layouts_.expect_lines(lines);
         lanes_.begin();
+        lines_before_ = 0;
     }
 
     static bool blank(const char* p, const char* end) {
@@ -109,10 +116,8 @@ private:
 
     void complete_message() {
         lanes_.message_number.push_back(static_cast<std::int32_t>(origin_->messages.size()) - 1);
-        if (!plan_.exploded) return;
-        const auto lines = static_cast<std::int32_t>(lanes_.rows[kLine]);
-        out_->counts.empty += lines == (lanes_.line_end.empty() ? 0 : lanes_.line_end.back());
-        lanes_.line_end.push_back(lines);
+        out_->counts.empty += lanes_.rows[plan_.lines()] == lines_before_;
+        lines_before_ = lanes_.rows[plan_.lines()];
     }
 
     void accept_fast(const char* p, const char* behind, std::int32_t ordinal) {
@@ -123,9 +128,10 @@ private:
         patience_.hit();
     }
 
-    // The fast path loads beyond what it reads; a message that nothing readable follows lends its bytes to a pad.
+    // The fast path loads beyond what it reads; a message that nothing readable follows lends its bytes to a
+    // pad.
     bool fast(const Message& message) {
-        if (!patience_.try_fast() || message.size > kMostPadded) return false;
+        if (!patience_.try_fast() || plan_.schema.array_messages || message.size > kMostPadded) return false;
         std::string& copy = arena_.next();
         copy.reserve(message.size + kPad);
         copy.assign(message.data, message.size);
@@ -135,6 +141,58 @@ private:
         if (behind == nullptr) return false;
         accept_fast(message.data, message.data + message.size, message.ordinal);
         return true;
+    }
+
+    void take(const char* p, const char* end, const char* readable, std::int32_t ordinal) {
+        if (plan_.schema.array_messages) {
+            read_array(p, end, readable, ordinal);
+        } else {
+            read(p, end, readable, ordinal);
+        }
+    }
+
+    // A message that is an array of messages, all at its position. Where the array's own syntax breaks, what
+    // is left is one reject: no message can be told from the next any more.
+    void read_array(const char* p, const char* end, const char* readable, std::int32_t ordinal) {
+        const auto spaces = [end](const char* at) {
+            while (at != end && json::is_space(*at)) ++at;
+            return at;
+        };
+        const char* begin = p;
+        p = spaces(p);
+        if (p == end || *p != '[') return read(begin, end, readable, ordinal);  // one message after all
+        p = spaces(p + 1);
+        if (p != end && *p == ']') return end_array(spaces(p + 1), end, ordinal);
+        for (;;) {
+            const char* behind = p == end ? nullptr : reader_.skip_single(p, end, readable, 0);
+            if (behind == nullptr) {
+                const bool ends = p == end || reader_.was_truncated();
+                const char* at = p == end ? end : reader_.syntax_at();
+                return reject(p, end, ordinal,
+                              ends ? DecodeReason::truncated_json : DecodeReason::invalid_json,
+                              static_cast<std::int32_t>(at - p));
+            }
+            read(p, behind, readable, ordinal);
+            p = spaces(behind);
+            if (p == end) return reject(p, end, ordinal, DecodeReason::truncated_json, 0);
+            if (*p == ']') return end_array(spaces(p + 1), end, ordinal);
+            if (*p != ',') return reject(p, end, ordinal, DecodeReason::invalid_json, 0);
+            p = spaces(p + 1);
+        }
+    }
+
+    void end_array(const char* rest, const char* end, std::int32_t ordinal) {
+        if (rest != end) reject(rest, end, ordinal, DecodeReason::trailing_data, 0);
+    }
+
+    void reject(const char* p, const char* end, std::int32_t ordinal, DecodeReason reason,
+                std::int32_t offset) {
+        add_message(p, end, ordinal);
+        out_->rejects.push_back({static_cast<std::int32_t>(origin_->messages.size()) - 1,
+                                 -1,
+                                 offset,
+                                 static_cast<std::int32_t>(reason),
+                                 {}});
     }
 
     void read(const char* p, const char* end, const char* readable, std::int32_t ordinal) {
@@ -170,11 +228,14 @@ private:
         out->counts.rejected = static_cast<std::int64_t>(out->rejects.size());
         out->counts.rows = out->batch->rows;
         if (fits) return {};
-        return {Code::decode, "the message values repeated for each line exceed 2 GiB in one batch; push fewer messages at once"};
+        return {Code::decode,
+                "the message values repeated for each line exceed 2 GiB in one batch; push fewer messages at "
+                "once"};
     }
 
     static constexpr std::size_t kPad = 192;
-    static constexpr std::uint32_t kMostPadded = 64 << 10;  // larger messages are rare, and the Reader is fast on them
+    static constexpr std::uint32_t kMostPadded =
+        64 << 10;  // larger messages are rare, and the Reader is fast on them
 
     const DecodePlan& plan_;
     Lanes lanes_;
@@ -183,6 +244,7 @@ private:
     Layouts layouts_;
     Patience patience_;
     std::size_t since_encode_ = 0;
+    std::size_t lines_before_ = 0;  // the last message
     Origin* origin_ = nullptr;
     Decoded* out_ = nullptr;
 };

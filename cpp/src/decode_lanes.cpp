@@ -6,8 +6,12 @@ namespace omnistream {
 
 void Lane::reserve(std::size_t rows) {
     switch (type) {
-        case Type::boolean: bytewise.reserve(rows); break;
-        case Type::int32: narrow.reserve(rows); break;
+        case Type::boolean:
+            bytewise.reserve(rows);
+            break;
+        case Type::int32:
+            narrow.reserve(rows);
+            break;
         case Type::dictionary:
             narrow.reserve(rows);
             texts.reserve(rows);
@@ -20,37 +24,57 @@ void Lane::reserve(std::size_t rows) {
             bytes.reserve(rows);
             break;
         }
-        default: wide.reserve(rows);
+        default:
+            wide.reserve(rows);
     }
 }
 
 void Lane::set_nothing(std::size_t row, std::size_t encoded_rows) {
     switch (type) {
-        case Type::boolean: bytewise[row] = 0; break;
-        case Type::int32: narrow[row] = 0; break;
-        case Type::dictionary: texts[row - encoded_rows] = {nullptr, 0}; break;
+        case Type::boolean:
+            bytewise[row] = 0;
+            break;
+        case Type::int32:
+            narrow[row] = 0;
+            break;
+        case Type::dictionary:
+            texts[row - encoded_rows] = {nullptr, 0};
+            break;
         case Type::string:
-        case Type::binary: offsets[row + 1] = offsets[row]; break;
-        default: wide[row] = 0;
+        case Type::binary:
+            offsets[row + 1] = offsets[row];
+            break;
+        default:
+            wide[row] = 0;
     }
 }
 
 void Lane::set_default(std::size_t row, std::size_t encoded_rows, const Field& field) {
     switch (type) {
-        case Type::boolean: bytewise[row] = field.default_integer != 0; break;
-        case Type::int32: narrow[row] = static_cast<std::int32_t>(field.default_integer); break;
+        case Type::boolean:
+            bytewise[row] = field.default_integer != 0;
+            break;
+        case Type::int32:
+            narrow[row] = static_cast<std::int32_t>(field.default_integer);
+            break;
         case Type::dictionary:
             texts[row - encoded_rows] = {field.default_string.data(),
                                          static_cast<std::uint32_t>(field.default_string.size())};
             break;
         case Type::string:
-        case Type::binary: set_text(row, field.default_string); break;
-        case Type::float64: wide[row] = std::bit_cast<std::int64_t>(field.default_float); break;
-        default: wide[row] = field.default_integer;
+        case Type::binary:
+            set_text(row, field.default_string);
+            break;
+        case Type::float64:
+            wide[row] = std::bit_cast<std::int64_t>(field.default_float);
+            break;
+        default:
+            wide[row] = field.default_integer;
     }
 }
 
-Lanes::Lanes(const DecodePlan& plan, const std::vector<std::shared_ptr<Dictionary>>& dictionaries) : plan_(plan) {
+Lanes::Lanes(const DecodePlan& plan, const std::vector<std::shared_ptr<Dictionary>>& dictionaries)
+    : plan_(plan) {
     lane.resize(plan.fields.size());
     for (std::size_t i = 0; i < lane.size(); ++i) {
         lane[i].type = plan.fields[i].field.type;
@@ -59,14 +83,13 @@ Lanes::Lanes(const DecodePlan& plan, const std::vector<std::shared_ptr<Dictionar
 }
 
 void Lanes::begin() {
-    for (const Level level : {kMessage, kLine}) {
+    for (Level level = 0; level < plan_.levels; ++level) {
         rows[level] = encoded[level] = 0;
         const std::size_t capacity = capacity_[level];
         capacity_[level] = 0;
         grow(level, capacity == 0 ? 0 : capacity - 1);  // as much as the block before needed
     }
     message_number.clear();
-    line_end.clear();
 }
 
 void Lanes::grow(Level level, std::size_t row) {
@@ -76,6 +99,7 @@ void Lanes::grow(Level level, std::size_t row) {
     if (capacity < kFewest) capacity = kFewest;
     capacity_[level] = capacity;
     for (const std::uint16_t field : plan_.by_bit[level]) lane[field].reserve(capacity);
+    if (level != plan_.lines()) end[level].reserve(capacity);
 }
 
 void Lanes::fill(Level level, std::size_t row, std::uint64_t missing) {
@@ -91,11 +115,23 @@ void Lanes::fill(Level level, std::size_t row, std::uint64_t missing) {
     }
 }
 
-void Lanes::rollback() {
-    for (const Level level : {kMessage, kLine})
+void Lanes::fill_nothing(Level level, std::size_t row, std::uint64_t missing) {
+    for (; missing != 0; missing &= missing - 1)
+        lane[plan_.by_bit[level][static_cast<std::size_t>(std::countr_zero(missing))]].set_nothing(
+            row, encoded[level]);
+}
+
+void Lanes::complete(const std::size_t* row) {
+    if (plan_.exploded()) end[kMessage][rows[kMessage]] = static_cast<std::int32_t>(row[kMessage + 1]);
+    for (Level level = 1; level < plan_.levels; ++level) rows[level] = row[level];
+    ++rows[kMessage];
+}
+
+void Lanes::rollback(const std::size_t* row) {
+    for (Level level = 0; level < plan_.levels; ++level)
         for (const std::uint16_t field : plan_.by_bit[level]) {
             std::vector<std::int32_t>& nulls = lane[field].nulls;
-            while (!nulls.empty() && static_cast<std::size_t>(nulls.back()) >= rows[level]) nulls.pop_back();
+            while (!nulls.empty() && static_cast<std::size_t>(nulls.back()) >= row[level]) nulls.pop_back();
         }
 }
 
@@ -110,14 +146,15 @@ void Lanes::encode() {
         std::size_t from = first;
         for (; values.nulls_encoded < values.nulls.size(); ++values.nulls_encoded) {
             const auto null = static_cast<std::size_t>(values.nulls[values.nulls_encoded]);
-            values.dictionary->encode(values.texts.data() + (from - first), null - from, codes + (from - first));
+            values.dictionary->encode(values.texts.data() + (from - first), null - from,
+                                      codes + (from - first));
             codes[null - first] = 0;
             from = null + 1;
         }
-        values.dictionary->encode(values.texts.data() + (from - first), rows[level] - from, codes + (from - first));
+        values.dictionary->encode(values.texts.data() + (from - first), rows[level] - from,
+                                  codes + (from - first));
     }
-    encoded[kMessage] = rows[kMessage];
-    encoded[kLine] = rows[kLine];
+    for (Level level = 0; level < plan_.levels; ++level) encoded[level] = rows[level];
 }
 
 namespace {
@@ -129,23 +166,26 @@ Buffer validity_of(const std::vector<std::int32_t>& nulls, std::size_t rows) {
     return bits.finish();
 }
 
+// Outer rows to lines: row r stands for the lines [ends[r - 1], ends[r]).
+using Ends = Array<std::int32_t>;
+
 template <class T>
-Array<T> repeat(const Array<T>& lanes, const std::vector<std::int32_t>& ends, std::size_t lines) {
+Array<T> repeat(const Array<T>& lanes, const Ends& ends, std::size_t lines) {
     Array<T> out;
     out.resize(lines);
     std::int32_t line = 0;
-    for (std::size_t message = 0; message < ends.size(); ++message)
-        for (const T value = lanes[message]; line < ends[message]; ++line) out[line] = value;
+    for (std::size_t row = 0; row < ends.size(); ++row)
+        for (const T value = lanes[row]; line < ends[row]; ++line) out[line] = value;
     return out;
 }
 
-bool repeat_strings(Lane* values, const std::vector<std::int32_t>& ends, std::size_t lines) {
+bool repeat_strings(Lane* values, const Ends& ends, std::size_t lines) {
     std::size_t total = 0;
     std::int32_t begin = 0;
-    for (std::size_t message = 0; message < ends.size(); ++message) {
-        const auto size = static_cast<std::size_t>(values->offsets[message + 1] - values->offsets[message]);
-        total += size * static_cast<std::size_t>(ends[message] - begin);
-        begin = ends[message];
+    for (std::size_t row = 0; row < ends.size(); ++row) {
+        const auto size = static_cast<std::size_t>(values->offsets[row + 1] - values->offsets[row]);
+        total += size * static_cast<std::size_t>(ends[row] - begin);
+        begin = ends[row];
     }
     if (total > INT32_MAX) return false;
     Array<std::int32_t> offsets;
@@ -155,10 +195,10 @@ bool repeat_strings(Lane* values, const std::vector<std::int32_t>& ends, std::si
     offsets[0] = 0;
     std::int32_t line = 0;
     std::int32_t at = 0;
-    for (std::size_t message = 0; message < ends.size(); ++message) {
-        const char* text = values->bytes.data() + values->offsets[message];
-        const std::int32_t size = values->offsets[message + 1] - values->offsets[message];
-        for (; line < ends[message]; ++line) {
+    for (std::size_t row = 0; row < ends.size(); ++row) {
+        const char* text = values->bytes.data() + values->offsets[row];
+        const std::int32_t size = values->offsets[row + 1] - values->offsets[row];
+        for (; line < ends[row]; ++line) {
             std::memcpy(bytes.data() + at, text, static_cast<std::size_t>(size));
             at += size;
             offsets[line + 1] = at;
@@ -169,23 +209,28 @@ bool repeat_strings(Lane* values, const std::vector<std::int32_t>& ends, std::si
     return true;
 }
 
-std::vector<std::int32_t> repeat_nulls(const std::vector<std::int32_t>& nulls, const std::vector<std::int32_t>& ends) {
+std::vector<std::int32_t> repeat_nulls(const std::vector<std::int32_t>& nulls, const Ends& ends) {
     std::vector<std::int32_t> out;
-    for (const std::int32_t message : nulls)
-        for (std::int32_t line = message == 0 ? 0 : ends[message - 1]; line < ends[message]; ++line)
-            out.push_back(line);
+    for (const std::int32_t row : nulls)
+        for (std::int32_t line = row == 0 ? 0 : ends[row - 1]; line < ends[row]; ++line) out.push_back(line);
     return out;
 }
 
-bool repeat_values(Lane* values, const std::vector<std::int32_t>& ends, std::size_t lines) {
+bool repeat_values(Lane* values, const Ends& ends, std::size_t lines) {
     if (!values->nulls.empty()) values->nulls = repeat_nulls(values->nulls, ends);
     switch (values->type) {
-        case Type::boolean: values->bytewise = repeat(values->bytewise, ends, lines); break;
+        case Type::boolean:
+            values->bytewise = repeat(values->bytewise, ends, lines);
+            break;
         case Type::int32:
-        case Type::dictionary: values->narrow = repeat(values->narrow, ends, lines); break;
+        case Type::dictionary:
+            values->narrow = repeat(values->narrow, ends, lines);
+            break;
         case Type::string:
-        case Type::binary: return repeat_strings(values, ends, lines);
-        default: values->wide = repeat(values->wide, ends, lines);
+        case Type::binary:
+            return repeat_strings(values, ends, lines);
+        default:
+            values->wide = repeat(values->wide, ends, lines);
     }
     return true;
 }
@@ -193,21 +238,31 @@ bool repeat_values(Lane* values, const std::vector<std::int32_t>& ends, std::siz
 }  // namespace
 
 bool Lanes::finish(Batch* batch) {
-    const std::size_t total = rows[plan_.exploded ? kLine : kMessage];
+    const Level lines = plan_.lines();
+    const std::size_t total = rows[lines];
     batch->rows = static_cast<std::int64_t>(total);
-    batch->exploded = plan_.exploded;
-    if (plan_.exploded) {
-        batch->row_message.resize(total);
+    batch->exploded = plan_.exploded();
+    batch->row_message.resize(total);
+    // Ends in the rows of the next level become ends in lines, innermost first.
+    for (Level level = lines; level-- > 0;) {
+        end[level].resize(rows[level]);
+        if (level + 1 == lines) continue;
+        const Ends& inner = end[level + 1];
+        for (std::int32_t& row : end[level]) row = row == 0 ? 0 : inner[row - 1];
+    }
+    if (plan_.exploded()) {
         std::int32_t line = 0;
-        for (std::size_t i = 0; i < line_end.size(); ++i)
-            for (; line < line_end[i]; ++line) batch->row_message[static_cast<std::size_t>(line)] = message_number[i];
+        for (std::size_t i = 0; i < message_number.size(); ++i)
+            for (; line < end[kMessage][i]; ++line)
+                batch->row_message[static_cast<std::size_t>(line)] = message_number[i];
     } else {
         batch->row_message = message_number;
     }
     bool fits = true;
     for (std::size_t i = 0; i < lane.size(); ++i) {
         Lane& values = lane[i];
-        if (plan_.exploded && plan_.fields[i].level == kMessage) fits &= repeat_values(&values, line_end, total);
+        const Level level = plan_.fields[i].level;
+        if (level != lines) fits &= repeat_values(&values, end[level], total);
         Column column;
         column.name = plan_.fields[i].field.name;
         column.type = values.type;
@@ -219,7 +274,9 @@ bool Lanes::finish(Batch* batch) {
                 values.bytewise.resize(total);
                 column.values = values.bytewise.finish();
                 break;
-            case Type::dictionary: column.dictionary = values.dictionary; [[fallthrough]];
+            case Type::dictionary:
+                column.dictionary = values.dictionary;
+                [[fallthrough]];
             case Type::int32:
                 values.narrow.resize(total);
                 column.values = values.narrow.finish();

@@ -16,12 +16,13 @@ namespace omnistream {
 // (a duplicate key) simply overwrites the first.
 struct Lane {
     Type type = Type::int64;
-    Array<std::int64_t> wide;       // int64, decimal, timestamp, float64 (its bits)
-    Array<std::int32_t> narrow;     // int32; codes of a dictionary, once encoded
-    Array<std::uint8_t> bytewise;   // bool
-    Array<char> bytes;              // string
-    Array<std::int32_t> offsets;    // string; row r writes its bytes at offsets[r] and its end to offsets[r + 1]
-    Array<Text> texts;              // dictionary: rows not yet encoded
+    Array<std::int64_t> wide;      // int64, decimal, timestamp, float64 (its bits)
+    Array<std::int32_t> narrow;    // int32; codes of a dictionary, once encoded
+    Array<std::uint8_t> bytewise;  // bool
+    Array<char> bytes;             // string
+    Array<std::int32_t>
+        offsets;        // string; row r writes its bytes at offsets[r] and its end to offsets[r + 1]
+    Array<Text> texts;  // dictionary: rows not yet encoded
     std::vector<std::int32_t> nulls;  // rows, ascending
     std::size_t nulls_encoded = 0;    // those that encode() has passed
     std::shared_ptr<Dictionary> dictionary;
@@ -43,24 +44,29 @@ class Lanes {
 public:
     Lanes(const DecodePlan& plan, const std::vector<std::shared_ptr<Dictionary>>& dictionaries);
 
-    std::vector<Lane> lane;                      // by field
-    std::size_t rows[kLevels] = {0, 0};          // complete ones: messages, lines
-    std::size_t encoded[kLevels] = {0, 0};       // rows whose dictionary strings have codes
-    std::vector<std::int32_t> message_number;    // per complete message: index into the origin's messages
-    std::vector<std::int32_t> line_end;          // exploded, per complete message: lines up to and with it
+    std::vector<Lane> lane;                    // by field
+    std::size_t rows[kMostLevels] = {};        // of complete messages
+    std::size_t encoded[kMostLevels] = {};     // rows whose dictionary strings have codes
+    std::vector<std::int32_t> message_number;  // per complete message: index into the origin's messages
+    Array<std::int32_t> end[kMostLevels];      // per row of a level but the last: its inner rows end there
 
     // Room for one more row beyond `row`.
     void ensure(Level level, std::size_t row) {
         if (row >= capacity_[level]) grow(level, row);
     }
-    // Columns of the row's level that hold no value: their default or null. Values of `missing` must be optional.
+    // The same for a row that will be rejected: what comes behind it must find its place.
+    void fill_nothing(Level level, std::size_t row, std::uint64_t missing);
+    // Columns of the row's level that hold no value: their default or null. Values of `missing` must be
+    // optional.
     void fill(Level level, std::size_t row, std::uint64_t missing);
-    // Forgets what fill() noted for rows that never became complete.
-    void rollback();
+    // A message's rows are complete: `row` has the next row of each level, but for the message's own.
+    void complete(const std::size_t* row);
+    // Forgets what fill() noted for the rows from `row` on: they never became complete.
+    void rollback(const std::size_t* row);
     // Dictionary strings of complete rows become codes. To be called while their bytes are still there.
     void encode();
     void begin();
-    // The columns in schema order, message values repeated for each line. Empties the lanes.
+    // The columns in schema order, outer values repeated in each line. Empties the lanes.
     // False when the columns of one batch would not fit 32-bit offsets.
     [[nodiscard]] bool finish(Batch* batch);
 
@@ -68,7 +74,7 @@ private:
     void grow(Level level, std::size_t row);
 
     const DecodePlan& plan_;
-    std::size_t capacity_[kLevels] = {0, 0};
+    std::size_t capacity_[kMostLevels] = {};
 };
 
 }  // namespace omnistream

@@ -1,10 +1,11 @@
-// The fast path: producers repeat one layout, so the bytes between two values are guessed from the messages before.
+// The fast path: producers repeat one layout, so the bytes between two values are guessed from the messages
+// before.
 //
-// A Slot is a place in a message: behind the value of one key. Its edges hold what followed there: the literal bytes up to
-// the next value, and how to read that value. One compare checks separators, key, colon and opening quote together.
-// Slots know their place in the nesting (a key has one path), so equal bytes mean equal structure. Optional fields, several
-// producers and any number of lines are further edges. Whatever is not known, or is wrong, is left to the Reader: this
-// path never rejects a message.
+// A Slot is a place in a message: behind the value of one key. Its edges hold what followed there: the
+// literal bytes up to the next value, and how to read that value. One compare checks separators, key, colon
+// and opening quote together. Slots know their place in the nesting (a key has one path), so equal bytes mean
+// equal structure. Optional fields, several producers and any number of lines are further edges. Whatever is
+// not known, or is wrong, is left to the Reader: this path never rejects a message.
 //
 // Included by decode_<isa>.cpp after decode_reader.hpp.
 #pragma once
@@ -15,10 +16,9 @@ namespace omnistream::OMNI_ISA {
 
 class Layouts {
 public:
-    Layouts(const DecodePlan& plan, Lanes& lanes, Reader& reader) : plan_(plan), lanes_(lanes), reader_(reader) {
+    Layouts(const DecodePlan& plan, Lanes& lanes, Reader& reader)
+        : plan_(plan), lanes_(lanes), reader_(reader) {
         forget();
-        // Objects inside a line are entered anew with each line.
-        mark_line_nodes(plan.line_node);
     }
 
     void forget() {
@@ -26,12 +26,15 @@ public:
         keys_.clear();
     }
 
-    // Follows the message at p. Behind its closing brace with its rows complete, or nullptr with nothing done.
+    // Follows the message at p. Behind its closing brace with its rows complete, or nullptr with nothing
+    // done.
     const char* follow(const char* p, const char* end, const char* readable) {
+        const char* const begin = p;
         std::size_t slot = 0;
-        std::uint64_t seen[kLevels] = {0, 0};
+        std::uint64_t seen[kMostLevels] = {};
         std::uint64_t entered = 0;
-        std::size_t row[kLevels] = {lanes_.rows[kMessage], lanes_.rows[kLine]};
+        std::size_t row[kMostLevels];
+        for (Level level = 0; level < plan_.levels; ++level) row[level] = lanes_.rows[level];
         lanes_.ensure(kMessage, row[kMessage]);
         unknown_ = 0;
 
@@ -41,19 +44,14 @@ public:
             if (edge == nullptr) return leave(row);
             p += edge->size;
 
-            if (edge->marks != 0) {
-                if ((edge->marks & kLineEnd) != 0) {
-                    const std::uint64_t missing = plan_.all[kLine] & ~seen[kLine];
-                    if (missing != 0) {
-                        if ((missing & plan_.required[kLine]) != 0) return leave(row);
-                        lanes_.fill(kLine, row[kLine], missing);
-                    }
-                    ++row[kLine];
-                }
-                if ((edge->marks & kLineBegin) != 0) {
-                    seen[kLine] = 0;
-                    entered &= ~line_nodes_;
-                    lanes_.ensure(kLine, row[kLine]);
+            for (Marks marks = edge->marks; marks != 0; marks >>= kMarkBits) {
+                const auto level = static_cast<Level>(marks & kLevelBits);
+                if ((marks & kEndOfElement) == 0) {
+                    seen[level] = 0;
+                    entered &= ~plan_.inner_nodes[level];
+                    lanes_.ensure(level, row[level]);
+                } else if (!end_element(level, seen, entered, row)) {
+                    return leave(row);
                 }
             }
             // A key that this message has shown already: which one counts is the Reader's business.
@@ -80,7 +78,8 @@ public:
                     break;
                 }
                 case Op::iso_time:
-                    if (p[json::IsoMillis::kSize] == '"' && clock_.read(p, &lanes_.lane[edge->field].wide[at])) {
+                    if (p[json::IsoMillis::kSize] == '"' &&
+                        clock_.read(p, &lanes_.lane[edge->field].wide[at])) {
                         p += json::IsoMillis::kSize + 1;
                     } else {
                         p = read_anew(edge, value - 1, end, readable, row);
@@ -91,15 +90,21 @@ public:
                         p = read_anew(edge, value, end, readable, row);
                     break;
                 case Op::decimal:
-                    if (!json::short_number(&p, kDecimalScale, &lanes_.lane[edge->field].wide[at]) || continues(*p))
+                    if (!json::short_number(&p, kDecimalScale, &lanes_.lane[edge->field].wide[at]) ||
+                        continues(*p))
                         p = read_anew(edge, value, end, readable, row);
                     break;
-                case Op::any: p = read_anew(edge, p, end, readable, row); break;
-                case Op::null: p = load4(p) == load4("null") ? p + 4 : nullptr; break;
+                case Op::any:
+                    p = read_anew(edge, p, end, readable, row);
+                    break;
+                case Op::null:
+                    p = load4(p) == load4("null") ? p + 4 : nullptr;
+                    break;
                 case Op::skip_string: {
                     bool high = false;
                     const char* stop = string_stop(p, end, readable, &high);
-                    p = stop == end || *stop != '"' || (high && plan_.schema.strict_utf8) ? nullptr : stop + 1;
+                    p = stop == end || *stop != '"' || (high && plan_.schema.strict_utf8) ? nullptr
+                                                                                          : stop + 1;
                     ++unknown_;
                     break;
                 }
@@ -109,7 +114,9 @@ public:
                     if (p != nullptr && lines_ && std::find(value, p, '\n') != p) p = nullptr;
                     ++unknown_;
                     break;
-                case Op::end: return ends(p, end) ? complete(p, seen, entered, row) : leave(row);
+                case Op::end:
+                    if (!ends(p, end) || p - begin > plan_.schema.max_message_bytes) return leave(row);
+                    return complete(p, seen, entered, row);
             }
             if (p == nullptr) return leave(row);
             if (edge->op < Op::null) seen[edge->level] |= edge->bit;
@@ -133,7 +140,8 @@ public:
     }
 
     [[nodiscard]] std::int64_t unknown_fields() const { return unknown_; }
-    // Text learnt in free-standing messages may hold line feeds, which end a message where messages are lines.
+    // Text learnt in free-standing messages may hold line feeds, which end a message where messages are
+    // lines.
     void expect_lines(bool lines) {
         if (lines != lines_) forget();
         lines_ = lines;
@@ -144,7 +152,8 @@ private:
     static constexpr std::size_t kMostEdges = 4;      // ways on from one place
     static constexpr std::size_t kMostSlots = 1'024;  // places: fields and unknown keys
     static constexpr std::size_t kNowhere = ~std::size_t{0};
-    // What one turn of the loop may load without asking: a literal, then a number, a time or the first block of a string.
+    // What one turn of the loop may load without asking: a literal, then a number, a time or the first block
+    // of a string.
     static constexpr std::ptrdiff_t kReach = 2 * kLiteral;
 
     struct Edge {
@@ -153,10 +162,10 @@ private:
         std::uint64_t entered;
         std::uint64_t forbidden;
         std::uint32_t target;
+        Marks marks;
         std::uint16_t field;
         std::uint8_t size;
         Op op;
-        std::uint8_t marks;
         std::uint8_t depth;
         Level level;
     };
@@ -213,21 +222,31 @@ private:
     // The value at p in whatever form it has.
     const char* read_anew(const Edge* edge, const char* p, const char* end, const char* readable,
                           const std::size_t* row) {
-        return reader_.read_single(p, end, readable, edge->field, row[kLine], edge->depth);
+        return reader_.read_single(p, end, readable, edge->field, row[edge->level], edge->depth);
     }
 
-    const char* complete(const char* p, const std::uint64_t* seen, std::uint64_t entered, const std::size_t* row) {
-        const std::uint64_t missing = plan_.all[kMessage] & ~seen[kMessage];
-        if ((missing & plan_.required[kMessage]) != 0) return leave(row);
-        if (plan_.exploded && (entered & plan_.explode_bit) == 0) return leave(row);
-        if (missing != 0) lanes_.fill(kMessage, row[kMessage], missing);
-        lanes_.rows[kMessage] = row[kMessage] + 1;
-        lanes_.rows[kLine] = row[kLine];
+    bool end_element(Level level, const std::uint64_t* seen, std::uint64_t entered, std::size_t* row) {
+        const std::uint64_t missing = plan_.all[level] & ~seen[level];
+        if (missing != 0) {
+            if ((missing & plan_.required[level]) != 0) return false;
+            lanes_.fill(level, row[level], missing);
+        }
+        if (level != plan_.lines()) {
+            if ((entered & plan_.array_bit[level + 1]) == 0) return false;
+            lanes_.end[level][row[level]] = static_cast<std::int32_t>(row[level + 1]);
+        }
+        ++row[level];
+        return true;
+    }
+
+    const char* complete(const char* p, const std::uint64_t* seen, std::uint64_t entered, std::size_t* row) {
+        if (!end_element(kMessage, seen, entered, row)) return leave(row);
+        lanes_.complete(row);
         return p;
     }
 
     const char* leave(const std::size_t* row) {
-        if (row[kLine] != lanes_.rows[kLine]) lanes_.rollback();
+        if (plan_.exploded() && row[1] != lanes_.rows[1]) lanes_.rollback(lanes_.rows);
         return nullptr;
     }
 
@@ -251,7 +270,9 @@ private:
         Slot& slot = slots_[from];
         for (std::uint32_t i = 0; i < slot.count; ++i) {
             const Edge& edge = slot.edges[i];
-            if (edge.size == size && edge.op == step.op && std::memcmp(edge.literal.data(), literal, size) == 0) return;
+            if (edge.size == size && edge.op == step.op &&
+                std::memcmp(edge.literal.data(), literal, size) == 0)
+                return;
         }
         if (slot.count < kMostEdges) {
             slot.next = slot.count++;
@@ -273,18 +294,11 @@ private:
         edge.level = step.level;
     }
 
-    void mark_line_nodes(std::uint16_t node) {
-        if (!plan_.exploded) return;
-        Node copy = plan_.nodes[node];
-        for (auto& [name, target] : copy.keys.entries()) line_nodes_ |= target->nodes_below;
-    }
-
     const DecodePlan& plan_;
     Lanes& lanes_;
     Reader& reader_;
     std::vector<Slot> slots_;
     std::map<std::pair<const void*, std::string>, std::size_t> keys_;
-    std::uint64_t line_nodes_ = 0;
     json::IsoMillis clock_;
     std::int64_t unknown_ = 0;
     bool lines_ = false;

@@ -59,42 +59,43 @@ DecodePlan::DecodePlan(Schema given) : schema(std::move(given)), nodes(1) {
         return node;
     };
 
-    exploded = !schema.explode.empty();
-    if (exploded) {
-        const std::uint16_t parent = descend(0, schema.explode, schema.explode.size() - 1, kMessage);
-        line_node = static_cast<std::uint16_t>(nodes.size());
+    for (const Explode& array : schema.explode) {
+        const auto level = static_cast<Level>(levels);
+        const auto parent_level = static_cast<Level>(level - 1);
+        const std::uint16_t parent =
+            descend(root[parent_level], array.path, array.path.size() - 1, parent_level);
+        root[level] = static_cast<std::uint16_t>(nodes.size());
         nodes.emplace_back();
-        explode_bit = next_bit();
-        nodes[parent].keys.insert(schema.explode.back(),
-                                  Target{Target::explode, kMessage, line_node, 0, explode_bit, explode_bit});
+        array_bit[level] = next_bit();
+        nodes[parent].keys.insert(array.path.back(), Target{Target::explode, level, root[level], 0,
+                                                            array_bit[level], array_bit[level]});
+        ++levels;
     }
     for (std::uint16_t i = 0; i < schema.fields.size(); ++i) {
         const Field& field = schema.fields[i];
-        const Level level = field.in_line ? kLine : kMessage;
-        const std::uint64_t bit = std::uint64_t{1} << by_bit[level].size();
-        by_bit[level].push_back(i);
-        all[level] |= bit;
-        if (field.required) required[level] |= bit;
-        fields.push_back({field, level, bit});
-        const std::uint16_t root = field.in_line ? line_node : 0;
-        const std::uint16_t node = descend(root, field.path, field.path.size() - 1, level);
-        nodes[node].keys.insert(field.path.back(), Target{Target::field, level, i, bit, 0, 0});
+        const std::uint64_t bit = std::uint64_t{1} << by_bit[field.level].size();
+        by_bit[field.level].push_back(i);
+        all[field.level] |= bit;
+        if (field.required) required[field.level] |= bit;
+        fields.push_back({field, field.level, bit});
+        const std::uint16_t node = descend(root[field.level], field.path, field.path.size() - 1, field.level);
+        nodes[node].keys.insert(field.path.back(), Target{Target::field, field.level, i, bit, 0, 0});
     }
 
-    // What hangs below each key, bottom up.
-    const std::function<void(std::uint16_t)> sum = [&](std::uint16_t node) {
+    // What hangs below each key, bottom up: fields of the key's own level, nodes of all levels.
+    const std::function<std::uint64_t(std::uint16_t)> sum = [&](std::uint16_t node) {
+        std::uint64_t inside = 0;
         for (auto& [name, target] : nodes[node].keys.entries()) {
-            if (target->kind == Target::explode) sum(target->index);
-            if (target->kind != Target::object) continue;
-            sum(target->index);
-            target->nodes_below = target->node_bit;
-            for (auto& [inner_name, inner] : nodes[target->index].keys.entries()) {
+            if (target->kind != Target::object && target->kind != Target::explode) continue;
+            target->nodes_below = target->node_bit | sum(target->index);
+            inside |= target->nodes_below;
+            if (target->kind == Target::explode) continue;
+            for (auto& [inner_name, inner] : nodes[target->index].keys.entries())
                 if (inner->kind != Target::explode) target->below |= inner->below;
-                target->nodes_below |= inner->nodes_below;
-            }
         }
+        return inside;
     };
-    sum(0);
+    for (std::size_t level = levels; level-- > 0;) inner_nodes[level] = sum(root[level]);
 }
 
 }  // namespace omnistream

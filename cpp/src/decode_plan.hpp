@@ -10,8 +10,10 @@
 
 namespace omnistream {
 
-// Fields are counted per level, so that what a message or line has shown fits one word.
-enum Level : std::uint8_t { kMessage = 0, kLine = 1, kLevels = 2 };
+// Level 0 is the message, level k an element of the k-th exploded array; the deepest level makes the rows.
+// Fields are counted per level, so that what an element has shown fits one word.
+using Level = std::uint8_t;
+inline constexpr Level kMessage = 0;
 inline constexpr std::size_t kMostFieldsPerLevel = 64;
 
 // What stands behind a key of an object that the schema knows.
@@ -19,13 +21,14 @@ struct Target {
     enum Kind : std::uint8_t { unknown, field, object, explode };
     Kind kind = unknown;
     Level level = kMessage;
-    std::uint16_t index = 0;    // of the field, or of the node for object
-    std::uint64_t below = 0;    // bits of all fields at or below this key
-    std::uint64_t node_bit = 0; // object, explode: marks that it was entered
+    std::uint16_t index = 0;        // of the field, or of the node for object
+    std::uint64_t below = 0;        // bits of all fields at or below this key, of its level
+    std::uint64_t node_bit = 0;     // object, explode: marks that it was entered
     std::uint64_t nodes_below = 0;  // of this node and those inside it
 };
 
-// Keys of one object, looked up by their bytes. Open addressing on size and the outer bytes: no key is hashed whole.
+// Keys of one object, looked up by their bytes. Open addressing on size and the outer bytes: no key is hashed
+// whole.
 class KeyTable {
 public:
     void insert(std::string_view key, const Target& target);
@@ -46,7 +49,9 @@ private:
     };
     static std::size_t hash(const char* key, std::size_t size) {
         if (size == 0) return 0;
-        const auto at = [&](std::size_t i) { return static_cast<std::size_t>(static_cast<unsigned char>(key[i])); };
+        const auto at = [&](std::size_t i) {
+            return static_cast<std::size_t>(static_cast<unsigned char>(key[i]));
+        };
         return (size * 31 + at(0) * 7 + at(size / 2) * 13 + at(size - 1)) * 0x9e3779b1U >> 8;
     }
 
@@ -67,17 +72,21 @@ struct FieldPlan {
 
 struct DecodePlan {
     Schema schema;
-    std::vector<FieldPlan> fields;        // schema order
-    std::vector<Node> nodes;              // [0]: the message
-    std::uint16_t line_node = 0;          // of an exploded element
-    bool exploded = false;
-    std::uint64_t explode_bit = 0;        // node bit of the exploded array
-    std::uint64_t all[kLevels] = {0, 0};  // bits of all fields
-    std::uint64_t required[kLevels] = {0, 0};
-    std::vector<std::uint16_t> by_bit[kLevels];  // bit number to field
-    bool speculate = true;                // false when there are too many nested objects to keep in a word
+    std::vector<FieldPlan> fields;  // schema order
+    std::vector<Node> nodes;        // [0]: the message
+    std::size_t levels = 1;
+    std::uint16_t root[kMostLevels] = {};  // by level: the node of its elements
+    std::uint64_t array_bit[kMostLevels] =
+        {};  // by level from 1: node bit of the array that its elements are in
+    std::uint64_t inner_nodes[kMostLevels] = {};  // by level: bits of all nodes inside its elements
+    std::uint64_t all[kMostLevels] = {};          // bits of all fields
+    std::uint64_t required[kMostLevels] = {};
+    std::vector<std::uint16_t> by_bit[kMostLevels];  // bit number to field
+    bool speculate = true;  // false when there are too many nested objects to keep in a word
 
     explicit DecodePlan(Schema schema);
+    [[nodiscard]] Level lines() const { return static_cast<Level>(levels - 1); }
+    [[nodiscard]] bool exploded() const { return levels > 1; }
 };
 
 }  // namespace omnistream

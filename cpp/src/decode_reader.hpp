@@ -37,28 +37,33 @@ enum class Op : std::uint8_t {
     iso_time,    // p behind the opening quote
     integer64,
     decimal,
-    any,         // a field's value of another kind: the careful reader takes it
-    null,        // of a field or of an object that holds fields
+    any,   // a field's value of another kind: the careful reader takes it
+    null,  // of a field or of an object that holds fields
     skip_string,
     skip_any,
-    end,         // the message is complete
+    end,  // the message is complete
 };
 
-// Structure passed since the value before: set bits in the order they are acted upon.
-enum Mark : std::uint8_t { kLineEnd = 1, kLineBegin = 2, kStrange = 4 /* not to be learnt */ };
+// Elements of exploded arrays that begin and end between two values, in order: one nibble each, the first
+// lowest. The low bits are the level.
+using Marks = std::uint32_t;
+inline constexpr Marks kEndOfElement = 4;
+inline constexpr Marks kLevelBits = 3;
+inline constexpr int kMarkBits = 4;
+inline constexpr int kMostMarks = 8;
 
 struct Step {
     const char* begin;  // of the value as Op says
     const char* end;    // behind it
     Op op;
-    std::uint8_t marks;      // before the value
+    Marks marks;  // before the value
     std::uint8_t depth;
     Level level;
     std::uint16_t field;
-    std::uint64_t bit;       // of the field
-    std::uint64_t entered;   // nodes entered before the value
-    std::uint64_t forbidden; // null of an object: it must not have been entered
-    const void* object;      // identity of an unknown key: where and which
+    std::uint64_t bit;        // of the field
+    std::uint64_t entered;    // nodes entered before the value
+    std::uint64_t forbidden;  // null of an object: it must not have been entered
+    const void* object;       // identity of an unknown key: where and which
     std::string_view key;
 };
 
@@ -93,15 +98,15 @@ public:
         readable_ = readable;
         learning_ = learn;
         steps_.clear();
+        strange_ = false;
         marks_ = 0;
-        entered_ = 0;
-        seen_[kMessage] = seen_[kLine] = faulty_[kMessage] = faulty_[kLine] = 0;
-        explode_ = Explode::missing;
+        mark_count_ = 0;
+        entered_ = opened_ = 0;
         unknown_ = 0;
-        line_ = lanes_.rows[kLine];
-        line_fault_.reason = kNone;
+        element_fault_.reason = kNone;
         syntax_reason_ = kNone;
-        lanes_.ensure(kMessage, lanes_.rows[kMessage]);
+        for (Level level = 0; level < plan_.levels; ++level) row_[level] = lanes_.rows[level];
+        begin_element(kMessage, begin);
 
         const char* p = spaces(begin);
         if (p == end) {
@@ -121,7 +126,7 @@ public:
         }
         if (syntax_reason_ != kNone) {
             *reject = {0, -1, static_cast<std::int32_t>(syntax_at_ - begin_), syntax_reason_, {}};
-            rollback();
+            lanes_.rollback(lanes_.rows);
             return false;
         }
         return judge(reject);
@@ -130,13 +135,13 @@ public:
     // A field's value at the fast path's position: the same meaning, with the row that is being filled there.
     // nullptr when there is a fault of any kind, or a null.
     const char* read_single(const char* p, const char* end, const char* readable, std::uint16_t field,
-                            std::size_t line, int depth) {
+                            std::size_t row, int depth) {
         end_ = end;
         readable_ = readable;
         learning_ = false;
-        line_ = line;
         syntax_reason_ = kNone;
         const FieldPlan& plan = plan_.fields[field];
+        row_[plan.level] = row;
         seen_[plan.level] = faulty_[plan.level] = 0;
         p = field_value(p, field, depth);
         return p != nullptr && seen_[plan.level] == plan.bit ? p : nullptr;
@@ -148,13 +153,23 @@ public:
         return skip(p, depth);
     }
 
+    // After skip_single() gave nullptr.
+    [[nodiscard]] const char* syntax_at() const { return syntax_at_; }
+    [[nodiscard]] bool was_truncated() const {
+        return syntax_reason_ == static_cast<std::int32_t>(DecodeReason::truncated_json);
+    }
+
     [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
-    [[nodiscard]] bool learnable() const { return (marks_ & kStrange) == 0; }
+    [[nodiscard]] bool learnable() const { return !strange_; }
     [[nodiscard]] std::int64_t unknown_fields() const { return unknown_; }
 
 private:
     static constexpr std::int32_t kNone = -1;
-    enum class Explode : std::uint8_t { missing, null, wrong, array };
+    enum class Found : std::uint8_t { missing, null, wrong, array };
+    struct ArrayState {
+        Found found = Found::missing;
+        const char* at = nullptr;
+    };
     struct Fault {
         std::int32_t reason = kNone;
         const char* at = nullptr;
@@ -177,7 +192,8 @@ private:
         return at == end_ ? truncated() : syntax(DecodeReason::invalid_json, at);
     }
 
-    // Behind the opening brace to behind the closing one. `node` is null in objects that the schema does not know.
+    // Behind the opening brace to behind the closing one. `node` is null in objects that the schema does not
+    // know.
     const char* object(const char* p, const Node* node, int depth) {
         if (depth > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p - 1);
         p = spaces(p);
@@ -204,24 +220,36 @@ private:
     const char* key_string(const char* p, std::string_view* key) {
         bool high = false;
         const char* stop = string_stop(p, end_, readable_, &high);
-        if (stop == end_) return truncated();
-        if (*stop == '"') {
+        if (stop != end_ && *stop == '"') {
+            if (high && !strictly_valid(p, stop)) return nullptr;
             *key = {p, static_cast<std::size_t>(stop - p)};
-            ++stop;
-        } else {
-            marks_ |= kStrange;
-            std::string& text = arena_.next();
-            const char* fault = nullptr;
-            bool lone_surrogate = false;
-            stop = json::unescape(p, end_, &text, &fault, &lone_surrogate);
-            if (stop == nullptr) return invalid(fault);
-            *key = text;
+            return stop + 1;
         }
-        if (high && plan_.schema.strict_utf8) {
-            const char* fault = json::utf8_fault(p, stop - 1);
-            if (fault != stop - 1) return invalid(fault);
-        }
+        strange_ = true;
+        bool lone_surrogate = false;
+        std::string* text = nullptr;
+        stop = escaped_string(p, &text, &lone_surrogate);
+        if (!strictly_valid(p, stop == nullptr ? syntax_at_ : stop - 1)) return nullptr;
+        if (stop != nullptr) *key = *text;
         return stop;
+    }
+
+    // A string with escapes, resolved in the arena.
+    const char* escaped_string(const char* p, std::string** text, bool* lone_surrogate) {
+        *text = &arena_.next();
+        const char* bad = nullptr;
+        const char* behind = json::unescape(p, end_, *text, &bad, lone_surrogate);
+        return behind == nullptr ? invalid(bad) : behind;
+    }
+
+    // Strictly, the raw bytes of strings that no column keeps must be UTF-8, too, up to where the string ends
+    // or breaks; the end of the message may cut a character.
+    bool strictly_valid(const char* p, const char* end) {
+        if (!plan_.schema.strict_utf8) return true;
+        const char* bad = json::utf8_fault(p, end);
+        if (bad == end || (end == end_ && json::utf8_is_cut(bad, end))) return true;
+        syntax(DecodeReason::invalid_json, bad);
+        return false;
     }
 
     const char* value(const char* p, const Node* node, std::string_view key, int depth) {
@@ -234,30 +262,38 @@ private:
                 if (learning_ && behind != nullptr) step_field(p, behind, field, target.index, depth);
                 return behind;
             }
-            case Target::object: return known_object(p, target, depth);
-            case Target::explode: return lines(p, target, depth);
-            case Target::unknown: break;
+            case Target::object:
+                return known_object(p, target, depth);
+            case Target::explode:
+                return array(p, target, depth);
+            case Target::unknown:
+                break;
         }
-        ++unknown_;
+        unknown_ += node != nullptr;
         const char* behind = skip(p, depth);
         if (learning_ && behind != nullptr) step_unknown(p, behind, node, key, depth);
         return behind;
     }
 
-    // The last of several objects below one key counts; what an earlier one showed is forgotten.
-    void forget(const Target& target) {
-        seen_[target.level] &= ~target.below;
-        faulty_[target.level] &= ~target.below;
-        if ((target.nodes_below & plan_.explode_bit) != 0) {
-            explode_ = Explode::missing;
-            line_ = lanes_.rows[kLine];
-            line_fault_.reason = kNone;
-            lanes_.rollback();
-        }
+    // The last of several values below one key counts; what an earlier one showed is forgotten.
+    void forget(const Target& target, Level parent) {
+        if ((opened_ & target.nodes_below) == 0) return;
+        strange_ = true;
+        opened_ &= ~target.nodes_below;
+        seen_[parent] &= ~target.below;
+        faulty_[parent] &= ~target.below;
+        const auto inner = static_cast<Level>(parent + 1);
+        if (inner == plan_.levels || (target.nodes_below & plan_.array_bit[inner]) == 0) return;
+        array_[inner] = {};
+        for (Level level = inner; level < plan_.levels; ++level) row_[level] = first_row_[parent][level];
+        lanes_.rollback(row_);
+        if (element_fault_.reason != kNone && element_fault_at_ >= element_[parent])
+            element_fault_.reason = kNone;
     }
 
     const char* known_object(const char* p, const Target& target, int depth) {
-        forget(target);
+        forget(target, target.level);
+        opened_ |= target.node_bit;
         if (*p == '{') {
             entered_ |= target.node_bit;
             return object(p + 1, &plan_.nodes[target.index], depth + 1);
@@ -271,21 +307,23 @@ private:
         for (std::uint64_t bits = target.below; bits != 0; bits &= bits - 1)
             fault(plan_.by_bit[target.level][static_cast<std::size_t>(std::countr_zero(bits))],
                   DecodeReason::wrong_type, p);
-        if ((target.nodes_below & plan_.explode_bit) != 0) {
-            explode_ = Explode::wrong;
-            explode_at_ = p;
-        }
+        const auto inner = static_cast<Level>(target.level + 1);
+        if (inner != plan_.levels && (target.nodes_below & plan_.array_bit[inner]) != 0)
+            array_[inner] = {Found::wrong, p};
         return behind;
     }
 
-    const char* lines(const char* p, const Target& target, int depth) {
-        forget(target);
-        explode_at_ = p;
+    // ---- exploded arrays ----
+
+    const char* array(const char* p, const Target& target, int depth) {
+        const Level level = target.level;  // of the elements
+        forget(target, static_cast<Level>(level - 1));
+        opened_ |= target.node_bit;
         if (*p != '[') {
-            explode_ = *p == 'n' ? Explode::null : Explode::wrong;
+            array_[level] = {*p == 'n' ? Found::null : Found::wrong, p};
             return skip(p, depth);
         }
-        explode_ = Explode::array;
+        array_[level] = {Found::array, p};
         entered_ |= target.node_bit;
         if (depth + 1 > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p);
         p = spaces(p + 1);
@@ -293,17 +331,16 @@ private:
         for (;;) {
             if (p == end_) return truncated();
             if (*p == '{') {
-                seen_[kLine] = faulty_[kLine] = 0;
-                lanes_.ensure(kLine, line_);
-                marks_ |= kLineBegin;
+                begin_element(level, p);
+                mark(level);
                 if ((p = object(p + 1, &plan_.nodes[target.index], depth + 2)) == nullptr) return nullptr;
-                end_line();
+                end_element(level);
             } else {
-                if (line_fault_.reason == kNone)
-                    line_fault_ = {static_cast<std::int32_t>(line_ - lanes_.rows[kLine]), -1,
-                                   static_cast<std::int32_t>(p - begin_),
-                                   static_cast<std::int32_t>(DecodeReason::wrong_type), plan_.schema.explode_name};
-                ++line_;
+                begin_element(level, p);
+                element_fault(level,
+                              {0, -1, static_cast<std::int32_t>(p - begin_),
+                               static_cast<std::int32_t>(DecodeReason::wrong_type), array_name(level)});
+                finish_row(level);
                 if ((p = skip(p, depth + 1)) == nullptr) return nullptr;
             }
             p = spaces(p);
@@ -314,17 +351,65 @@ private:
         }
     }
 
-    void end_line() {
-        marks_ |= (marks_ & kLineBegin) != 0 ? kStrange : kLineEnd;  // a line without any value
-        const std::uint64_t bad = faulty_[kLine] | (plan_.required[kLine] & ~seen_[kLine]);
-        const std::uint64_t missing = plan_.all[kLine] & ~seen_[kLine];
-        if (bad == 0) {
-            if (missing != 0) lanes_.fill(kLine, line_, missing);
-        } else if (line_fault_.reason == kNone) {
-            line_fault_ = reject_of(kLine, bad);
-            line_fault_.message = static_cast<std::int32_t>(line_ - lanes_.rows[kLine]);  // parked: see judge()
+    void begin_element(Level level, const char* p) {
+        seen_[level] = faulty_[level] = 0;
+        opened_ &= ~plan_.inner_nodes[level];
+        element_[level] = p;
+        lanes_.ensure(level, row_[level]);
+        for (Level inner = static_cast<Level>(level + 1); inner < plan_.levels; ++inner) {
+            first_row_[level][inner] = row_[inner];
+            array_[inner] = {};
         }
-        ++line_;
+    }
+
+    void end_element(Level level) {
+        // Objects entered just before the end would be forgotten with it, were they part of one learnt
+        // literal.
+        if ((entered_ & plan_.inner_nodes[level]) != 0) strange_ = true;
+        mark(kEndOfElement | level);
+        const std::uint64_t bad = faulty_[level] | (plan_.required[level] & ~seen_[level]);
+        if (bad != 0) {
+            element_fault(level, reject_of(level, bad));
+        } else if (lacks_array(level)) {
+            element_fault(level, array_reject(level));
+        }
+        finish_row(level);
+    }
+
+    void finish_row(Level level) {
+        const std::uint64_t missing = plan_.all[level] & ~seen_[level];
+        if (element_fault_.reason != kNone) {
+            lanes_.fill_nothing(level, row_[level], missing);
+        } else if (missing != 0) {
+            lanes_.fill(level, row_[level], missing);
+        }
+        if (level != plan_.lines())
+            lanes_.end[level][row_[level]] = static_cast<std::int32_t>(row_[level + 1]);
+        ++row_[level];
+    }
+
+    void element_fault(Level level, Reject reject) {
+        if (element_fault_.reason != kNone) return;
+        element_fault_ = std::move(reject);
+        element_fault_at_ = element_[level];
+        if (level == plan_.lines())
+            element_fault_.line = static_cast<std::int32_t>(row_[level] - lanes_.rows[level]);
+    }
+
+    [[nodiscard]] bool lacks_array(Level level) const {
+        return level != plan_.lines() && array_[level + 1].found != Found::array;
+    }
+    [[nodiscard]] const std::string& array_name(Level level) const {
+        return plan_.schema.explode[level - 1U].name;
+    }
+
+    [[nodiscard]] Reject array_reject(Level level) const {
+        const ArrayState& state = array_[level + 1];
+        const DecodeReason reason = state.found == Found::missing ? DecodeReason::missing_field
+                                    : state.found == Found::null  ? DecodeReason::null_field
+                                                                  : DecodeReason::wrong_type;
+        return {0, -1, state.found == Found::missing ? -1 : static_cast<std::int32_t>(state.at - begin_),
+                static_cast<std::int32_t>(reason), array_name(static_cast<Level>(level + 1))};
     }
 
     // ---- fields ----
@@ -346,12 +431,11 @@ private:
         faulty_[plan.level] &= ~plan.bit;
     }
 
-    [[nodiscard]] std::size_t row_of(Level level) const { return level == kLine ? line_ : lanes_.rows[kMessage]; }
-
     const char* field_value(const char* p, std::uint16_t field, int depth) {
         const FieldPlan& plan = plan_.fields[field];
         switch (*p) {
-            case '"': return string_value(p, field);
+            case '"':
+                return string_value(p, field);
             case '{':
             case '[': {
                 const char* behind = skip(p, depth);
@@ -368,12 +452,13 @@ private:
                 } else if (plan.field.type != Type::boolean) {
                     fault(field, DecodeReason::wrong_type, p);
                 } else {
-                    lanes_.lane[field].bytewise[row_of(plan.level)] = *p == 't';
+                    lanes_.lane[field].bytewise[row_[plan.level]] = *p == 't';
                     good(plan);
                 }
                 return behind;
             }
-            default: return number_value(p, field);
+            default:
+                return number_value(p, field);
         }
     }
 
@@ -390,14 +475,12 @@ private:
             ++stop;
             if (high) valid = json::utf8_fault(p, stop - 1) == stop - 1;
         } else {
-            std::string& plain = arena_.next();
-            const char* bad = nullptr;
+            std::string* plain = nullptr;
             bool lone_surrogate = false;
-            stop = json::unescape(p, end_, &plain, &bad, &lone_surrogate);
-            if (stop == nullptr) return invalid(bad);
-            text = plain;
-            valid = !lone_surrogate && json::utf8_fault(text.data(), text.data() + text.size()) ==
-                                           text.data() + text.size();
+            if ((stop = escaped_string(p, &plain, &lone_surrogate)) == nullptr) return nullptr;
+            text = *plain;
+            const char* last = text.data() + text.size();
+            valid = !lone_surrogate && json::utf8_fault(text.data(), last) == last;
         }
         if (!valid) {
             fault(field, DecodeReason::invalid_utf8, quote);
@@ -409,18 +492,20 @@ private:
 
     void string_field(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
         Lane& lane = lanes_.lane[field];
-        const std::size_t row = row_of(plan.level);
+        const std::size_t row = row_[plan.level];
         switch (plan.field.type) {
             case Type::string:
                 lane.set_text(row, text);
                 return good(plan);
             case Type::dictionary:
-                lane.texts[row - lanes_.encoded[plan.level]] = {text.data(), static_cast<std::uint32_t>(text.size())};
+                lane.texts[row - lanes_.encoded[plan.level]] = {text.data(),
+                                                                static_cast<std::uint32_t>(text.size())};
                 return good(plan);
             case Type::timestamp_ms: {
                 constexpr unsigned kIso = kIso8601 | kIso8601Utc;
                 if ((plan.field.timestamp_forms & kIso) != 0 &&
-                    json::iso_timestamp(text, (plan.field.timestamp_forms & kIso8601Utc) != 0, &lane.wide[row]))
+                    json::iso_timestamp(text, (plan.field.timestamp_forms & kIso8601Utc) != 0,
+                                        &lane.wide[row]))
                     return good(plan);
                 if (coerced_number(text, at, field, plan)) return;
                 return fault(field,
@@ -433,7 +518,8 @@ private:
         }
     }
 
-    // A string that stands for a number, or for nothing. False when the field does not ask for it or it is neither.
+    // A string that stands for a number, or for nothing. False when the field does not ask for it or it is
+    // neither.
     bool coerced_number(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
         if (!plan.field.coerce || plan.field.type == Type::boolean) return false;
         if (text.empty()) {
@@ -459,9 +545,10 @@ private:
         return behind;
     }
 
-    void number_field(const char* p, const char* end, const char* at, std::uint16_t field, const FieldPlan& plan) {
+    void number_field(const char* p, const char* end, const char* at, std::uint16_t field,
+                      const FieldPlan& plan) {
         Lane& lane = lanes_.lane[field];
-        const std::size_t row = row_of(plan.level);
+        const std::size_t row = row_[plan.level];
         switch (plan.field.type) {
             case Type::float64: {
                 double parsed = 0;
@@ -475,9 +562,11 @@ private:
             }
             case Type::timestamp_ms: {
                 const std::uint8_t forms = plan.field.timestamp_forms;
-                if ((forms & (kEpochSeconds | kEpochMillis)) == 0) return fault(field, DecodeReason::wrong_type, at);
+                if ((forms & (kEpochSeconds | kEpochMillis)) == 0)
+                    return fault(field, DecodeReason::wrong_type, at);
                 json::Exact ms = json::exact_number(p, end, (forms & kEpochSeconds) != 0 ? 3 : 0);
-                if (ms.inexact && ms.negative) --ms.value;  // floor; a magnitude at int64's end is out of range anyway
+                // Floor; at the very end of int64 the moment is out of range anyway.
+                if (ms.inexact && ms.negative && ms.value != INT64_MIN) --ms.value;
                 if (ms.overflow || ms.value < json::kMinTimestampMs || ms.value > json::kMaxTimestampMs)
                     return fault(field, DecodeReason::out_of_range, at);
                 lane.wide[row] = ms.value;
@@ -487,7 +576,8 @@ private:
             case Type::int64:
             case Type::decimal: {
                 const bool narrow = plan.field.type == Type::int32;
-                const json::Exact exact = json::exact_number(p, end, plan.field.type == Type::decimal ? kDecimalScale : 0);
+                const json::Exact exact =
+                    json::exact_number(p, end, plan.field.type == Type::decimal ? kDecimalScale : 0);
                 if (exact.overflow || (narrow && exact.value != static_cast<std::int32_t>(exact.value)))
                     return fault(field, DecodeReason::out_of_range, at);
                 if (exact.inexact) return fault(field, DecodeReason::inexact_number, at);
@@ -502,7 +592,8 @@ private:
             case Type::dictionary:
                 if (!plan.field.coerce) return fault(field, DecodeReason::wrong_type, at);
                 return string_field({p, static_cast<std::size_t>(end - p)}, at, field, plan);
-            default: return fault(field, DecodeReason::wrong_type, at);
+            default:
+                return fault(field, DecodeReason::wrong_type, at);
         }
     }
 
@@ -517,12 +608,16 @@ private:
 
     const char* skip(const char* p, int depth) {
         switch (*p) {
-            case '"': return skip_string(p + 1);
-            case '{': return object(p + 1, nullptr, depth + 1);
-            case '[': return skip_array(p, depth + 1);
+            case '"':
+                return skip_string(p + 1);
+            case '{':
+                return object(p + 1, nullptr, depth + 1);
+            case '[':
+                return skip_array(p, depth + 1);
             case 't':
             case 'f':
-            case 'n': return word(p);
+            case 'n':
+                return word(p);
             default: {
                 const char* bad = nullptr;
                 const char* behind = json::number_end(p, end_, &bad);
@@ -549,22 +644,11 @@ private:
     const char* skip_string(const char* p) {
         bool high = false;
         const char* stop = string_stop(p, end_, readable_, &high);
-        if (stop == end_ || *stop != '"') {
-            if (stop == end_) return truncated();
-            std::string& unused = arena_.next();
-            const char* bad = nullptr;
-            bool lone_surrogate = false;
-            high = true;
-            stop = json::unescape(p, end_, &unused, &bad, &lone_surrogate);
-            if (stop == nullptr) return invalid(bad);
-        } else {
-            ++stop;
-        }
-        if (high && plan_.schema.strict_utf8) {
-            const char* bad = json::utf8_fault(p, stop - 1);
-            if (bad != stop - 1) return invalid(bad);
-        }
-        return stop;
+        if (stop != end_ && *stop == '"') return !high || strictly_valid(p, stop) ? stop + 1 : nullptr;
+        bool lone_surrogate = false;
+        std::string* unused = nullptr;
+        stop = escaped_string(p, &unused, &lone_surrogate);
+        return strictly_valid(p, stop == nullptr ? syntax_at_ : stop - 1) ? stop : nullptr;
     }
 
     // ---- verdict ----
@@ -581,58 +665,66 @@ private:
         const std::uint64_t bad = faulty_[kMessage] | (plan_.required[kMessage] & ~seen_[kMessage]);
         if (bad != 0) {
             *reject = reject_of(kMessage, bad);
-        } else if (plan_.exploded && explode_ != Explode::array) {
-            const bool missing = explode_ == Explode::missing;
-            const DecodeReason reason = missing                      ? DecodeReason::missing_field
-                                        : explode_ == Explode::null ? DecodeReason::null_field
-                                                                    : DecodeReason::wrong_type;
-            *reject = {0, -1, missing ? -1 : static_cast<std::int32_t>(explode_at_ - begin_),
-                       static_cast<std::int32_t>(reason), plan_.schema.explode_name};
-        } else if (line_fault_.reason != kNone) {
-            *reject = line_fault_;
-            reject->line = line_fault_.message;
+        } else if (lacks_array(kMessage)) {
+            *reject = array_reject(kMessage);
+        } else if (element_fault_.reason != kNone) {
+            *reject = element_fault_;
         } else {
             const std::uint64_t missing = plan_.all[kMessage] & ~seen_[kMessage];
-            if (missing != 0) lanes_.fill(kMessage, lanes_.rows[kMessage], missing);
-            ++lanes_.rows[kMessage];
-            lanes_.rows[kLine] = line_;
+            if (missing != 0) lanes_.fill(kMessage, row_[kMessage], missing);
+            lanes_.complete(row_);
             return true;
         }
-        rollback();
+        lanes_.rollback(lanes_.rows);
         return false;
     }
 
-    void rollback() { lanes_.rollback(); }
-
     // ---- learning ----
 
+    void mark(Marks mark) {
+        if (mark_count_ == kMostMarks) {
+            strange_ = true;
+        } else {
+            marks_ |= mark << (kMarkBits * mark_count_++);
+        }
+    }
     void step(Step step) {
         step.marks = marks_;
         step.entered = entered_;
         steps_.push_back(step);
-        marks_ &= kStrange;
+        marks_ = 0;
+        mark_count_ = 0;
         entered_ = 0;
     }
-    void step_field(const char* p, const char* behind, const FieldPlan& plan, std::uint16_t field, int depth) {
-        Step next{p, behind, Op::any, 0, static_cast<std::uint8_t>(depth), plan.level, field, plan.bit, 0, 0, nullptr, {}};
+    void step_field(const char* p, const char* behind, const FieldPlan& plan, std::uint16_t field,
+                    int depth) {
+        Step next{p, behind, Op::any, 0, static_cast<std::uint8_t>(depth), plan.level, field, plan.bit,
+                  0, 0,      nullptr, {}};
         if (*p == 'n') {
             next.op = Op::null;
         } else if (*p == '"') {
             ++next.begin;
             switch (plan.field.type) {
-                case Type::string: next.op = Op::string; break;
-                case Type::dictionary: next.op = Op::dictionary; break;
+                case Type::string:
+                    next.op = Op::string;
+                    break;
+                case Type::dictionary:
+                    next.op = Op::dictionary;
+                    break;
                 case Type::timestamp_ms: {
                     std::int64_t ms = 0;
-                    const bool usual = behind - p == static_cast<std::ptrdiff_t>(json::IsoMillis::kSize) + 2 &&
-                                       json::iso_timestamp({p + 1, json::IsoMillis::kSize}, true, &ms);
+                    const bool usual =
+                        (plan.field.timestamp_forms & (kIso8601 | kIso8601Utc)) != 0 &&
+                        behind - p == static_cast<std::ptrdiff_t>(json::IsoMillis::kSize) + 2 &&
+                        json::iso_timestamp({p + 1, json::IsoMillis::kSize}, true, &ms);
                     if (usual) {
                         next.op = Op::iso_time;
                         break;
                     }
                     [[fallthrough]];
                 }
-                default: --next.begin;
+                default:
+                    --next.begin;
             }
         } else if (plan.field.type == Type::int64) {
             next.op = Op::integer64;
@@ -645,16 +737,25 @@ private:
         // Inside an object that the schema does not know nothing is learnt: it was one value to its parent.
         if (node == nullptr) return;
         const bool text = *p == '"';
-        step({p + text, behind, text ? Op::skip_string : Op::skip_any, 0, static_cast<std::uint8_t>(depth), kMessage, 0,
-              0, 0, 0, node, key});
+        step({p + text, behind, text ? Op::skip_string : Op::skip_any, 0, static_cast<std::uint8_t>(depth),
+              kMessage, 0, 0, 0, 0, node, key});
     }
     void step_null(const char* p, const char* behind, const Target& target, int depth) {
-        step({p, behind, Op::null, 0, static_cast<std::uint8_t>(depth), target.level, 0, target.below, 0,
-              target.node_bit, &target, {}});
+        step({p,
+              behind,
+              Op::null,
+              0,
+              static_cast<std::uint8_t>(depth),
+              target.level,
+              0,
+              target.below,
+              0,
+              target.node_bit,
+              &target,
+              {}});
     }
     void step_end(const char* p) {
-        if (learning_)
-            step({p, p, Op::end, 0, 0, kMessage, 0, 0, 0, 0, nullptr, {}});
+        if (learning_) step({p, p, Op::end, 0, 0, kMessage, 0, 0, 0, 0, nullptr, {}});
     }
 
     const DecodePlan& plan_;
@@ -663,19 +764,25 @@ private:
     const char* begin_ = nullptr;
     const char* end_ = nullptr;
     const char* readable_ = nullptr;
-    std::size_t line_ = 0;  // the line being filled
-    std::uint64_t seen_[kLevels] = {0, 0};
-    std::uint64_t faulty_[kLevels] = {0, 0};
-    std::vector<Fault> faults_;  // by field, where faulty
-    Explode explode_ = Explode::missing;
-    const char* explode_at_ = nullptr;
-    Reject line_fault_;
+    std::size_t row_[kMostLevels] = {};  // being filled
+    std::size_t first_row_[kMostLevels][kMostLevels] =
+        {};                                  // by level: its element's first rows further inside
+    const char* element_[kMostLevels] = {};  // by level: where the element being read begins
+    std::uint64_t seen_[kMostLevels] = {};   // fields with a value
+    std::uint64_t faulty_[kMostLevels] = {};
+    std::vector<Fault> faults_;           // by field, where faulty
+    ArrayState array_[kMostLevels] = {};  // by level of its elements: in the element around it
+    std::uint64_t opened_ = 0;            // nodes that the elements being read have shown
+    Reject element_fault_;                // the first, in the order in which elements end
+    const char* element_fault_at_ = nullptr;
     std::int32_t syntax_reason_ = kNone;
     const char* syntax_at_ = nullptr;
     std::int64_t unknown_ = 0;
 
     bool learning_ = false;
-    std::uint8_t marks_ = 0;
+    bool strange_ = false;  // the message has something that is not to be learnt
+    Marks marks_ = 0;
+    int mark_count_ = 0;
     std::uint64_t entered_ = 0;
     std::vector<Step> steps_;
 };

@@ -1,7 +1,9 @@
-// Compiling the decoder for an instruction set: only what stands between OMNI_TARGET_BEGIN and _END may use it.
+// Compiling the decoder for an instruction set: only what stands between OMNI_TARGET_BEGIN and _END may use
+// it.
 //
-// All shared headers are included here, before any such region. Were whole files compiled with -mavx512f, the linker could
-// keep their copies of inline functions (std::vector's, ours) for everybody, and an older CPU would die in them.
+// All shared headers are included here, before any such region. Were whole files compiled with -mavx512f, the
+// linker could keep their copies of inline functions (std::vector's, ours) for everybody, and an older CPU
+// would die in them.
 #pragma once
 
 #include <algorithm>

@@ -30,11 +30,8 @@ enum Word : std::size_t {
 };
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::min() / 2;
 
-bool is_text(Type type) {
-    return type == Type::string || type == Type::dictionary;
-}
 Type stored(Type type) {
-    return is_text(type) ? Type::string : type;
+    return KeyLayout::is_text(type) ? Type::string : type;
 }
 
 }  // namespace
@@ -113,14 +110,13 @@ void Demand::Impl::clear() {
     table_ = std::make_unique<GroupTable>(layout_.words(), std::vector<std::uint64_t>(state_words, 0));
     texts_.clear();
     for (const Type type : key_types_)
-        texts_.push_back(is_text(type) ? std::make_unique<Dictionary>() : nullptr);
+        texts_.push_back(KeyLayout::is_text(type) ? std::make_unique<Dictionary>() : nullptr);
     key_words_.resize(kBlock * layout_.words());
     living_.clear();
     today_ = -1;
 }
 
 // ---- push: one day
-// ---------------------------------------------------------------------------------------------------
 
 Status Demand::Impl::push(const Batch& day, std::shared_ptr<Batch>* changed) {
     OMNI_RETURN_NOT_OK(valid_);
@@ -299,7 +295,6 @@ std::shared_ptr<Batch> Demand::Impl::finish(std::vector<ColumnWriter> writers, s
 }
 
 // ---- The keys that live
-// ----------------------------------------------------------------------------------------------
 
 Status Demand::Impl::current(bool only_without_demand, std::shared_ptr<Batch>* out) const {
     OMNI_RETURN_NOT_OK(valid_);
@@ -311,7 +306,8 @@ Status Demand::Impl::current(bool only_without_demand, std::shared_ptr<Batch>* o
         order.resize(static_cast<std::size_t>(last - order.begin()));
     }
     std::vector<ColumnWriter> writers = result_writers(order.size());
-    for (const std::uint32_t number : order) OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &writers));
+    for (const std::uint32_t number : order)
+        OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &writers));
     *out = finish(std::move(writers), static_cast<std::int64_t>(order.size()));
     return {};
 }
@@ -373,7 +369,6 @@ std::int64_t Demand::Impl::memory_bytes() const {
 }
 
 // ---- snapshot and restore
-// --------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -463,7 +458,6 @@ Status Demand::Impl::restore(const Batch& batch) {
 }
 
 // ---- The face
-// --------------------------------------------------------------------------------------------------------
 
 Demand::Demand(DemandSpec spec, std::vector<Type> key_types, Type demand_type)
     : impl_(std::make_unique<Impl>(std::move(spec), std::move(key_types), demand_type)) {}

@@ -608,6 +608,8 @@ char* put_event(char* at, const Order& order, Stage stage, std::uint64_t id_seed
 
 // The longest message that put_event writes is about 1,200 bytes.
 constexpr std::size_t kRoomForEvent = 2048;
+// Blocks up to this size are built without growing.
+constexpr std::size_t kMostReserved = 64 << 20;
 
 // ---- dirt ----
 
@@ -725,6 +727,7 @@ public:
 
     bool next(std::size_t bytes, Array<char>* out) {
         out->clear();
+        out->reserve(std::min(bytes, kMostReserved) + kRoomForEvent);
         while (out->size() < bytes && counts_.events < spec_.events) {
             const int at = earliest();
             if (!repeats_.empty() && repeats_.top().arrival_ms <= due_ms_[at]) {

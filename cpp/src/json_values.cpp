@@ -148,7 +148,8 @@ bool iso_timestamp(std::string_view text, bool naive_utc, std::int64_t* ms) {
         !read_digits(&p, end, 2, &hour) || !read_byte(&p, end, ":") || !read_digits(&p, end, 2, &minute) ||
         !read_byte(&p, end, ":") || !read_digits(&p, end, 2, &second))
         return false;
-    if (hour > 23 || minute > 59 || second > 59 || !civil_days(year, month, day, &days)) return false;
+    if (year == 0 || hour > 23 || minute > 59 || second > 59 || !civil_days(year, month, day, &days))
+        return false;
     std::int64_t milli = 0;
     if (read_byte(&p, end, ".,")) {
         const char* fraction = p;
@@ -216,6 +217,19 @@ const char* utf8_fault(const char* p, const char* end) {
     return end;
 }
 
+bool utf8_is_cut(const char* p, const char* end) {
+    // Completed with the least bytes that may follow, it must be a character.
+    char whole[4] = {0, '\x80', '\x80', '\x80'};
+    const std::ptrdiff_t size = end - p;
+    if (size < 1 || size > 3) return false;
+    if (*p == '\xe0') whole[1] = '\xa0';
+    if (*p == '\xf0') whole[1] = '\x90';
+    std::memcpy(whole, p, static_cast<std::size_t>(size));
+    const auto lead = static_cast<unsigned char>(*p);
+    const std::ptrdiff_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    return size < wanted && utf8_fault(whole, whole + wanted) == whole + wanted;
+}
+
 namespace {
 
 int hex_digit(char c) {
@@ -259,7 +273,8 @@ void append_utf8(std::uint32_t point, std::string* out) {
 
 }  // namespace
 
-const char* unescape(const char* p, const char* end, std::string* out, const char** fault, bool* lone_surrogate) {
+const char* unescape(const char* p, const char* end, std::string* out, const char** fault,
+                     bool* lone_surrogate) {
     static constexpr char kEscapes[] = "\"\\/bfnrt";
     static constexpr char kMeanings[] = "\"\\/\b\f\n\r\t";
     for (;;) {
@@ -286,11 +301,8 @@ const char* unescape(const char* p, const char* end, std::string* out, const cha
                     p = behind;
                 }
             }
-            if (point >= 0xd800 && point <= 0xdfff) {
-                *lone_surrogate = true;
-            } else {
-                append_utf8(point, out);
-            }
+            if (point >= 0xd800 && point <= 0xdfff) *lone_surrogate = true;
+            append_utf8(point, out);
             continue;
         }
         const char* known = p == end || *p == '\0' ? nullptr : std::strchr(kEscapes, *p);

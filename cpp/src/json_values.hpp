@@ -9,8 +9,12 @@
 
 namespace omnistream::json {
 
-inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') <= 9; }
+inline bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+inline bool is_digit(char c) {
+    return static_cast<unsigned char>(c - '0') <= 9;
+}
 
 inline std::uint64_t load8(const char* p) {
     std::uint64_t word;
@@ -21,8 +25,8 @@ inline std::uint64_t load8(const char* p) {
 // The end of the JSON number that starts at p, or nullptr with *fault at the byte where no number can go on.
 const char* number_end(const char* p, const char* end, const char** fault);
 
-// value x 10^scale of a legal JSON number. `value` is truncated toward zero; `overflow` when even that does not
-// fit int64; `inexact` when digits were cut off.
+// value x 10^scale of a legal JSON number. `value` is truncated toward zero; `overflow` when even that does
+// not fit int64; `inexact` when digits were cut off.
 struct Exact {
     std::int64_t value = 0;
     bool overflow = false;
@@ -50,12 +54,15 @@ public:
         const std::uint64_t date = load8(p) ^ kDate;
         const std::uint64_t time = load8(p + 8) ^ kTime;
         const std::uint64_t rest = load8(p + 16) ^ kRest;
-        if ((((date + kDateLimit) | date | (time + kTimeLimit) | time | (rest + kRestLimit) | rest) & kHigh) != 0)
+        if ((((date + kDateLimit) | date | (time + kTimeLimit) | time | (rest + kRestLimit) | rest) &
+             kHigh) != 0)
             return false;
         if (date != date_ || (time & 0xffff) != day_) {
             if (!remember(p, date, time & 0xffff)) return false;
         }
-        const auto digit = [](std::uint64_t word, int at) { return static_cast<std::int64_t>(word >> (8 * at) & 0xff); };
+        const auto digit = [](std::uint64_t word, int at) {
+            return static_cast<std::int64_t>(word >> (8 * at) & 0xff);
+        };
         const std::int64_t hour = digit(time, 3) * 10 + digit(time, 4);
         const std::int64_t minute = digit(time, 6) * 10 + digit(time, 7);
         const std::int64_t second = digit(rest, 1) * 10 + digit(rest, 2);
@@ -72,7 +79,8 @@ private:
     static constexpr std::uint64_t kDate = 0x2d30302d30303030;
     static constexpr std::uint64_t kTime = 0x30303a3030543030;
     static constexpr std::uint64_t kRest = 0x5a3030302e30303a;
-    // Added to such a word these carry into a byte's high bit when a digit exceeds 9 or a separator is not zero.
+    // Added to such a word these carry into a byte's high bit when a digit exceeds 9 or a separator is not
+    // zero.
     static constexpr std::uint64_t kDateLimit = 0x7f76767f76767676;
     static constexpr std::uint64_t kTimeLimit = 0x76767f76767f7676;
     static constexpr std::uint64_t kRestLimit = 0x7f7676767f76767f;
@@ -84,17 +92,21 @@ private:
 };
 
 // A number of up to eight digits before the point and up to four behind it, without exponent: what prices and
-// quantities are. Reads up to 17 bytes. False when the number has another form: the general reader decides then.
-// *value is scaled by 10^scale (0 or 4); *p moves behind the last digit.
+// quantities are. Reads up to 17 bytes. False when the number has another form: the general reader decides
+// then. *value is scaled by 10^scale (0 or 4); *p moves behind the last digit.
 bool short_number(const char** p, int scale, std::int64_t* value);
 
 // The first byte that is not part of valid UTF-8, or `end`.
 const char* utf8_fault(const char* p, const char* end);
 
+// Whether [p, end), at most three bytes, is the begin of a character that goes on behind `end`.
+bool utf8_is_cut(const char* p, const char* end);
+
 // A JSON string's content with its escapes resolved, appended to *out. `p` is behind the opening quote.
-// Returns the byte behind the closing quote; nullptr with *fault on a syntax fault (*fault == end: it never ends).
-// *lone_surrogate is set when an escape stands for no character; the content is meaningless then.
-const char* unescape(const char* p, const char* end, std::string* out, const char** fault, bool* lone_surrogate);
+// Returns the byte behind the closing quote; nullptr with *fault on a syntax fault (*fault == end: it never
+// ends). *lone_surrogate is set when an escape stands for no character; the content is no UTF-8 then.
+const char* unescape(const char* p, const char* end, std::string* out, const char** fault,
+                     bool* lone_surrogate);
 
 // ---- hot, so inline ----
 
@@ -112,7 +124,8 @@ inline bool short_number(const char** p, int scale, std::int64_t* value) {
         std::uint64_t t = (word ^ kZeros) << (64 - 8 * count);  // leading zeros come in; count is 1..8
         t = (t * 10) + (t >> 8);
         return (((t & 0x000000ff000000ff) * 0x000f424000000064) +
-                (((t >> 16) & 0x000000ff000000ff) * 0x0000271000000001)) >> 32;
+                (((t >> 16) & 0x000000ff000000ff) * 0x0000271000000001)) >>
+               32;
     };
     const char* at = *p;
     const bool negative = *at == '-';

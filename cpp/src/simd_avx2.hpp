@@ -1,6 +1,5 @@
 #pragma once
 
-
 namespace omnistream::OMNI_ISA {
 
 struct Simd {
@@ -28,7 +27,8 @@ struct Simd {
                                   _mm256_loadu_si256(reinterpret_cast<const __m256i*>(y)))));
         };
         if (size <= kWidth) return _bzhi_u32(differ(a, b), static_cast<unsigned>(size)) == 0;
-        return (differ(a, b) | _bzhi_u32(differ(a + kWidth, b + kWidth), static_cast<unsigned>(size - kWidth))) == 0;
+        return (differ(a, b) |
+                _bzhi_u32(differ(a + kWidth, b + kWidth), static_cast<unsigned>(size - kWidth))) == 0;
     }
 
     static void copy(char* to, const char* from) {

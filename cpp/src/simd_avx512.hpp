@@ -1,10 +1,9 @@
 #pragma once
 
-
 namespace omnistream::OMNI_ISA {
 
-// Vectors of 32 bytes, though 64 would fit: most strings of orders are shorter, and a 64-byte load or store that is not
-// aligned touches two cache lines every time (flat orders decoded a quarter slower with 64).
+// Vectors of 32 bytes, though 64 would fit: most strings of orders are shorter, and a 64-byte load or store
+// that is not aligned touches two cache lines every time (flat orders decoded a quarter slower with 64).
 struct Simd {
     static constexpr std::size_t kWidth = 32;
     struct Scan {

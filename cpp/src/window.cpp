@@ -1,71 +1,17 @@
 #include "omnistream/window.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
-#include <map>
 #include <set>
-#include <string_view>
 #include <utility>
 
-#include "omnistream/codes.hpp"
-#include "omnistream/column_writer.hpp"
-#include "omnistream/group_table.hpp"
-#include "omnistream/key_layout.hpp"
 #include "omnistream/moments.hpp"
+#include "window_impl.hpp"
 
 namespace omnistream {
 
-namespace {
-
-using Wide = __int128;
-
-constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
-constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-constexpr std::size_t kBlock = GroupTable::kBlock;
-
-std::int64_t saturate(Wide value) {
-    return value < kLeast ? kLeast : value > kMost ? kMost : static_cast<std::int64_t>(value);
-}
-
-Wide floor_divide(Wide value, std::int64_t divisor) {
-    const Wide quotient = value / divisor;
-    return quotient - (value % divisor < 0 ? 1 : 0);
-}
-
-// ---- The lanes of measures
-// -------------------------------------------------------------------------------------------
-
-// A double as an integer in the same order, -0.0 below 0.0: so its minimum does not depend on the order of
-// the rows. Every NaN becomes kNan, which no number takes.
-constexpr std::int64_t kNan = kMost;
-
-std::int64_t ordered(double value) {
-    if (std::isnan(value)) return kNan;
-    const auto bits = std::bit_cast<std::int64_t>(value);
-    return bits ^ ((bits >> 63) & kMost);
-}
-
-double unordered(std::int64_t bits) {
-    return std::bit_cast<double>(bits ^ ((bits >> 63) & kMost));
-}
-
-bool is_integer(Type type) {
-    return type == Type::int32 || type == Type::int64 || type == Type::decimal;
-}
-
-bool is_text(Type type) {
-    return type == Type::string || type == Type::dictionary;
-}
-
-// Whether a lane may hold any int64, so that no value is free to say "none".
-bool takes_all_of_int64(Type type) {
-    return type == Type::int64 || type == Type::decimal || type == Type::timestamp_ms;
-}
-
-const char* type_name(Type type) {
+const char* name_of(Type type) {
     switch (type) {
         case Type::boolean:
             return "bool";
@@ -89,7 +35,7 @@ const char* type_name(Type type) {
     return "";
 }
 
-const char* operation_name(Operation operation) {
+const char* name_of(Operation operation) {
     switch (operation) {
         case Operation::count:
             return "count";
@@ -113,10 +59,36 @@ const char* operation_name(Operation operation) {
 
 std::string condition_text(const Condition& condition) {
     if (condition.column.empty()) return "";
-    std::string text = " where " + condition.column + ":";
-    for (const std::string& value : condition.plus) text += " +" + value;
-    for (const std::string& value : condition.minus) text += " -" + value;
+    const auto quoted = [](const std::string& text) {
+        std::string quotes = "'";
+        for (const char letter : text) quotes += letter == '\'' ? std::string("''") : std::string(1, letter);
+        return quotes + "'";
+    };
+    std::string text = " where " + quoted(condition.column) + ":";
+    for (const std::string& value : condition.plus) text += " +" + quoted(value);
+    for (const std::string& value : condition.minus) text += " -" + quoted(value);
     return text;
+}
+
+namespace {
+
+using Wide = __int128;
+
+constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+constexpr std::size_t kBlock = GroupTable::kBlock;
+
+std::int64_t saturate(Wide value) {
+    return value < kLeast ? kLeast : value > kMost ? kMost : static_cast<std::int64_t>(value);
+}
+
+Wide floor_divide(Wide value, std::int64_t divisor) {
+    const Wide quotient = value / divisor;
+    return quotient - (value % divisor < 0 ? 1 : 0);
+}
+
+bool is_integer(Type type) {
+    return type == Type::int32 || type == Type::int64 || type == Type::decimal;
 }
 
 Type result_type(Operation operation, Type column) {
@@ -134,323 +106,7 @@ Type result_type(Operation operation, Type column) {
     }
 }
 
-// ---- The program of a window: what is gathered from a block, and what is added to each row
-// ---------------------------
-
-// A numeric column whose lanes a block gathers, widened to int64 once for all measures that read it.
-struct Input {
-    std::string column;
-    Type type = Type::int64;
-    const Column* bound = nullptr;
-    std::int64_t values[kBlock];
-};
-
-// By row, how much it weighs in a measure: the condition's weight, 0 where the column is null.
-struct Weighing {
-    std::string column;           // empty: the condition alone
-    std::int32_t condition = -1;  // -1: none
-    const Column* bound = nullptr;
-    bool all_one = false;  // in this batch
-    std::int8_t weights[kBlock];
-};
-
-struct BoundCondition {
-    Condition condition;
-    const Column* bound = nullptr;
-    std::shared_ptr<const Dictionary> dictionary;  // whose codes `weights` is by
-    std::vector<std::int8_t> weights;
-
-    void bind(const Column& column) {
-        bound = &column;
-        if (column.dictionary == nullptr) return;
-        if (column.dictionary != dictionary) {
-            dictionary = column.dictionary;
-            weights.clear();
-        }
-        for (auto code = static_cast<std::int32_t>(weights.size()); code < dictionary->size(); ++code) {
-            const auto is = [text = dictionary->value(code)](const std::string& value) {
-                return value == text;
-            };
-            const bool plus = std::any_of(condition.plus.begin(), condition.plus.end(), is);
-            const bool minus = std::any_of(condition.minus.begin(), condition.minus.end(), is);
-            weights.push_back(static_cast<std::int8_t>(static_cast<int>(plus) - static_cast<int>(minus)));
-        }
-    }
-};
-
-enum class Add : std::uint8_t { count, sum, squares, min, max, max_float, distinct };
-
-// What one or two words of a row hold. Measures that need the same one share it.
-struct Accumulator {
-    std::string name;     // what it holds, spelled out: equal names are one accumulator
-    std::string measure;  // the first that needs it, to be named when it overflows
-    Add add = Add::count;
-    std::size_t word = 0;
-    std::size_t weighing = 0;
-    std::size_t input = 0;     // not count, not distinct
-    std::size_t distinct = 0;  // distinct: which set
-};
-
-// A column whose values are told apart: by code, or as a 64-bit number.
-struct DistinctColumn {
-    std::string column;
-    Type type = Type::int64;
-    const Column* bound = nullptr;
-    Codes* codes = nullptr;
-    std::size_t accumulator = 0;
-
-    // A code or an int32 shares a word with the number of its group.
-    [[nodiscard]] std::size_t key_words() const { return takes_all_of_int64(type) ? 2 : 1; }
-};
-
-// How a closed window turns words into the value of a measure.
-struct Output {
-    Operation operation = Operation::count;
-    Type column_type = Type::int64;
-    Type type = Type::int64;
-    std::size_t value = 0;  // the word of the count, sum, extreme or distinct count
-    std::size_t count = 0;  // the word of the count behind a mean or an extreme
-    std::size_t squares = 0;
-    bool counted = false;  // an extreme whose `count` says whether there is one
-};
-
-std::uint64_t fresh_word(Add add) {
-    if (add == Add::min) return static_cast<std::uint64_t>(kMost);
-    if (add == Add::max || add == Add::max_float) return static_cast<std::uint64_t>(kLeast);
-    return 0;
-}
-
-// ---- The hot loops: `rows` are the accumulator rows of a block, `word` a word of each
-// --------------------------------
-
-void gather(const Input& input, const std::int32_t* rows, std::size_t count, std::int64_t* values) {
-    if (input.type == Type::int32) {
-        const auto* lanes = input.bound->lanes<std::int32_t>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[rows[i]];
-    } else if (input.type == Type::float64) {
-        const auto* lanes = input.bound->lanes<double>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = ordered(lanes[rows[i]]);
-    } else {
-        const auto* lanes = input.bound->lanes<std::int64_t>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[rows[i]];
-    }
-}
-
-void weigh(const Column* column, const BoundCondition* condition, const std::int32_t* rows, std::size_t count,
-           std::int8_t* weights) {
-    if (condition == nullptr || condition->weights.empty()) {
-        std::memset(weights, condition == nullptr ? 1 : 0, count);
-    } else {
-        const auto* codes = condition->bound->lanes<std::int32_t>();
-        const std::int8_t* by_code = condition->weights.data();
-        if (condition->bound->null_count == 0) {
-            for (std::size_t i = 0; i < count; ++i) weights[i] = by_code[codes[rows[i]]];
-        } else {
-            for (std::size_t i = 0; i < count; ++i)
-                weights[i] = condition->bound->valid(rows[i]) ? by_code[codes[rows[i]]] : std::int8_t{0};
-        }
-    }
-    if (column != nullptr && column->null_count != 0)
-        for (std::size_t i = 0; i < count; ++i)
-            if (!column->valid(rows[i])) weights[i] = 0;
-}
-
-void add_count(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int8_t* weights) {
-    if (weights == nullptr) {
-        for (std::size_t i = 0; i < count; ++i) ++rows[i][word];
-    } else {
-        for (std::size_t i = 0; i < count; ++i)
-            rows[i][word] += static_cast<std::uint64_t>(static_cast<std::int64_t>(weights[i]));
-    }
-}
-
-// The loops that may overflow go on to the end of the block and say so once: the job ends then.
-bool add_sum(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int64_t* values,
-             const std::int8_t* weights) {
-    bool overflow = false;
-    if (weights == nullptr) {
-        for (std::size_t i = 0; i < count; ++i) {
-            std::int64_t sum = 0;
-            overflow |= __builtin_add_overflow(static_cast<std::int64_t>(rows[i][word]), values[i], &sum);
-            rows[i][word] = static_cast<std::uint64_t>(sum);
-        }
-    } else {
-        for (std::size_t i = 0; i < count; ++i) {
-            const Wide sum =
-                static_cast<Wide>(values[i]) * weights[i] + static_cast<std::int64_t>(rows[i][word]);
-            rows[i][word] = static_cast<std::uint64_t>(sum);
-            overflow |= sum != static_cast<std::int64_t>(sum);
-        }
-    }
-    return overflow;
-}
-
-bool add_squares(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int64_t* values,
-                 const std::int8_t* weights) {
-    bool overflow = false;
-    for (std::size_t i = 0; i < count; ++i) {
-        if (weights != nullptr && weights[i] == 0) continue;
-        unsigned __int128 sum = 0;
-        std::memcpy(&sum, rows[i] + word, sizeof sum);
-        const Wide square = static_cast<Wide>(values[i]) * values[i];
-        overflow |= __builtin_add_overflow(sum, static_cast<unsigned __int128>(square), &sum);
-        std::memcpy(rows[i] + word, &sum, sizeof sum);
-    }
-    return overflow;
-}
-
-template <Add kAdd>
-void add_extreme(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int64_t* values,
-                 const std::int8_t* weights) {
-    for (std::size_t i = 0; i < count; ++i) {
-        if (weights != nullptr && weights[i] == 0) continue;
-        if (kAdd == Add::max_float && values[i] == kNan) continue;
-        const auto extreme = static_cast<std::int64_t>(rows[i][word]);
-        const bool beyond = kAdd == Add::min ? values[i] < extreme : values[i] > extreme;
-        if (beyond) rows[i][word] = static_cast<std::uint64_t>(values[i]);
-    }
-}
-
-// ---- Snapshots
-// ---------------------------------------------------------------------------------------------------
-
-Status lacks(const std::string& what) {
-    return {Code::state, "the window snapshot has no " + what};
-}
-
-Status find_column(const Batch& batch, const std::string& part, const std::string& name, Type type,
-                   const Column** column) {
-    *column = batch.find(name);
-    if (*column == nullptr) return lacks("column '" + name + "' in its part '" + part + "'");
-    if ((*column)->type != type)
-        return {Code::state, "column '" + name + "' of the window snapshot is a " +
-                                 type_name((*column)->type) + ", not a " + type_name(type)};
-    return {};
-}
-
 }  // namespace
-
-// ---- The window
-// ------------------------------------------------------------------------------------------------------
-
-class Window::Impl {
-public:
-    Impl(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types);
-
-    Status validate() const { return valid_; }
-    Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
-    void advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
-    std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
-    Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
-    std::int64_t groups() const;
-    std::int64_t memory_bytes() const;
-    std::int64_t open_windows() const { return static_cast<std::int64_t>(open_.size()); }
-    std::shared_ptr<Batch> empty_result() const;
-
-    WindowSpec spec;
-    WindowCounts counts;
-
-private:
-    // The distinct values of one column in one open window: (group, value) pairs.
-    struct DistinctSet {
-        GroupTable pairs;
-        std::unique_ptr<Dictionary> texts;  // of a string column
-    };
-
-    // One open window.
-    struct Slice {
-        explicit Slice(GroupTable empty) : groups(std::move(empty)) {}
-
-        std::int64_t start_ms = 0;
-        std::int64_t end_ms = 0;
-        std::int64_t final_ms = 0;  // the watermark that closes it
-        GroupTable groups;
-        std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
-        std::vector<DistinctSet> distinct;
-        std::uint32_t block_rows = 0;   // rows of the current block that fall here
-        std::uint32_t block_begin = 0;  // where they stand in order_
-    };
-
-    struct Key {
-        std::string column;
-        Type type = Type::int64;
-        const Column* bound = nullptr;
-        Codes* codes = nullptr;  // of a dictionary column
-        ByteOrder byte_order;
-    };
-
-    // The program
-    Status check() const;
-    void compile();
-    std::size_t input_of(const std::string& column, Type type);
-    std::size_t weighing_of(const std::string& column, const Condition& condition);
-    std::size_t accumulate(Add add, const Measure& measure, Type type, const std::string& column);
-    Codes* codes_of(const std::string& column);
-    std::vector<std::string> spec_lines() const;
-
-    // The path of a row
-    Status bind(const Batch& batch);
-    Status bind_column(const Batch& batch, const std::string& name, Type type, const Column** column) const;
-    Status push_block(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
-                      std::vector<std::int32_t>* late_rows);
-    std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
-                      std::vector<std::int32_t>* late_rows);
-    void look_up(Slice* slice);
-    void add_distinct(Slice* slice, std::size_t number);
-    Status overflow(const Accumulator& accumulator) const;
-
-    // Open windows
-    std::int64_t index_of(std::int64_t time_ms) const;
-    Slice* find_or_open(std::int64_t index, std::int64_t watermark_ms);
-    std::unique_ptr<Slice> make_slice(std::int64_t index) const;
-    void move_near(std::int64_t index);
-
-    void write_rows(Slice* slice, std::vector<ColumnWriter>* out);
-    void write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const;
-    std::vector<ColumnWriter> result_writers(std::size_t rows) const;
-    std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows) const;
-    Status restore_groups(const Batch& groups, std::vector<std::pair<Slice*, std::uint32_t>>* restored);
-    Status restore_distinct(const Batch& values,
-                            const std::vector<std::pair<Slice*, std::uint32_t>>& restored);
-
-    std::vector<Type> measure_types_;
-    std::vector<Type> key_types_;
-    Status valid_;
-
-    KeyLayout layout_;
-    std::vector<Key> keys_;
-    std::map<std::string, Codes> codes_;  // by dictionary column that is a key or counted distinct
-    std::vector<Input> inputs_;
-    std::vector<Weighing> weighings_;
-    std::vector<BoundCondition> conditions_;
-    std::vector<DistinctColumn> distinct_;
-    std::vector<Accumulator> accumulators_;
-    std::vector<Output> outputs_;
-    std::vector<std::uint64_t> fresh_;
-    const Column* time_ = nullptr;
-
-    std::map<std::int64_t, std::unique_ptr<Slice>> open_;  // by index
-    std::int64_t closed_ms_ = kLeast;                      // the largest watermark that advance() has seen
-    std::size_t groups_expected_ = 0;                      // what the last closed window held
-
-    // Windows around the present, found without a division or a search.
-    static constexpr std::size_t kNear = 64;
-    static constexpr std::int64_t kNearPast = 16;
-    Slice* near_[kNear] = {};
-    std::int64_t near_index_ = 0;
-    std::uint64_t near_start_ms_ = 0;
-    std::uint64_t near_span_ms_ = 0;  // 0: off
-    double per_size_ = 0;
-
-    // The current block, ordered by window
-    std::vector<Slice*> touched_;
-    Slice* slice_of_[kBlock];
-    std::int32_t placed_[kBlock];
-    std::int32_t order_[kBlock];
-    std::uint32_t group_[kBlock];
-    std::uint64_t* words_[kBlock];
-    std::vector<std::uint64_t> key_words_;
-};
 
 Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vector<Type> measure_types)
     : spec(std::move(spec_given)),
@@ -479,7 +135,7 @@ Status Window::Impl::check() const {
         if (!names.insert(spec.keys[i]).second)
             return refuse("two result columns are called '" + spec.keys[i] + "'");
         if (!KeyLayout::accepts(key_types_[i]))
-            return refuse("column '" + spec.keys[i] + "' is a " + type_name(key_types_[i]) +
+            return refuse("column '" + spec.keys[i] + "' is a " + name_of(key_types_[i]) +
                           ", which is no key");
     }
     for (std::size_t i = 0; i < spec.measures.size(); ++i) {
@@ -490,8 +146,8 @@ Status Window::Impl::check() const {
         };
         if (!names.insert(measure.name).second)
             return refuse("two result columns are called '" + measure.name + "'");
-        const std::string call = std::string(operation_name(measure.operation)) + " of '" + measure.column +
-                                 "', a " + type_name(type);
+        const std::string call =
+            std::string(name_of(measure.operation)) + " of '" + measure.column + "', a " + name_of(type);
         switch (measure.operation) {
             case Operation::count:
                 break;
@@ -514,7 +170,7 @@ Status Window::Impl::check() const {
                 break;
         }
         if (measure.operation != Operation::count && measure.column.empty())
-            return refuse_measure(std::string(operation_name(measure.operation)) + " needs a column");
+            return refuse_measure(std::string(name_of(measure.operation)) + " needs a column");
         if (!measure.condition.minus.empty() && measure.operation != Operation::count &&
             measure.operation != Operation::sum)
             return refuse_measure("only count and sum can take values away");
@@ -523,7 +179,6 @@ Status Window::Impl::check() const {
 }
 
 // ---- compile: from measures to accumulators
-// --------------------------------------------------------------------------
 
 void Window::Impl::compile() {
     for (std::size_t i = 0; i < spec.keys.size(); ++i) {
@@ -572,7 +227,7 @@ void Window::Impl::compile() {
 
 // The word (counted from the row's start) of what is asked for; made when no measure before has needed it.
 std::size_t Window::Impl::accumulate(Add add, const Measure& measure, Type type, const std::string& column) {
-    static constexpr const char* kNames[] = {"count", "sum", "squares", "min", "max", "max", "distinct"};
+    constexpr const char* kNames[] = {"count", "sum", "squares", "min", "max", "max", "distinct"};
     const std::string name = std::string(kNames[static_cast<std::size_t>(add)]) +
                              (column.empty() ? "" : "(" + column + ")") + condition_text(measure.condition);
     for (const Accumulator& accumulator : accumulators_)
@@ -630,10 +285,10 @@ Codes* Window::Impl::codes_of(const std::string& column) {
 }
 
 // ---- push: place, look up, add
-// ---------------------------------------------------------------------------------------
 
 Status Window::Impl::push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows) {
     OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(failed_);
     if (batch.rows.empty()) return {};
     OMNI_RETURN_NOT_OK(bind(*batch.batch));
     for (std::size_t begin = 0; begin < batch.rows.size(); begin += kBlock) {
@@ -651,7 +306,7 @@ Status Window::Impl::bind_column(const Batch& batch, const std::string& name, Ty
         return {Code::schema, "window '" + spec.name + "': the batch has no column '" + name + "'"};
     if ((*column)->type != type)
         return {Code::schema, "window '" + spec.name + "': column '" + name + "' is a " +
-                                  type_name((*column)->type) + ", not a " + type_name(type)};
+                                  name_of((*column)->type) + ", not a " + name_of(type)};
     return {};
 }
 
@@ -692,7 +347,7 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
                                           std::to_string(rows[i]) + " is null; make the column required"};
 
     const std::size_t placed = place(rows, watermarks_ms, count, late_rows);
-    for (Slice* slice : touched_) look_up(slice);
+    for (const Run& run : runs_) look_up(run);
 
     for (Input& input : inputs_) gather(input, order_, placed, input.values);
     for (Weighing& weighing : weighings_)
@@ -704,37 +359,15 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
     for (const Accumulator& accumulator : accumulators_) {
         const Weighing& weighing = weighings_[accumulator.weighing];
         const std::int8_t* weights = weighing.all_one ? nullptr : weighing.weights;
-        const std::size_t word = accumulator.word;
-        const std::int64_t* values = nullptr;
-        if (accumulator.add != Add::count && accumulator.add != Add::distinct)
-            values = inputs_[accumulator.input].values;
-        bool overflowed = false;
-        switch (accumulator.add) {
-            case Add::count:
-                add_count(words_, word, placed, weights);
-                break;
-            case Add::sum:
-                overflowed = add_sum(words_, word, placed, values, weights);
-                break;
-            case Add::squares:
-                overflowed = add_squares(words_, word, placed, values, weights);
-                break;
-            case Add::min:
-                add_extreme<Add::min>(words_, word, placed, values, weights);
-                break;
-            case Add::max:
-                add_extreme<Add::max>(words_, word, placed, values, weights);
-                break;
-            case Add::max_float:
-                add_extreme<Add::max_float>(words_, word, placed, values, weights);
-                break;
-            case Add::distinct:
-                for (Slice* slice : touched_) add_distinct(slice, accumulator.distinct);
-                break;
+        if (accumulator.add == Add::distinct) {
+            for (const Run& run : runs_) add_distinct(run, accumulator.distinct);
+            continue;
         }
-        if (overflowed) return overflow(accumulator);
+        const std::int64_t* values =
+            accumulator.add == Add::count ? nullptr : inputs_[accumulator.input].values;
+        if (add_block(accumulator.add, words_, accumulator.word, placed, values, weights))
+            return failed_ = overflow(accumulator);
     }
-    for (Slice* slice : touched_) slice->block_rows = 0;
     counts.aggregated += static_cast<std::int64_t>(placed);
     return {};
 }
@@ -750,30 +383,27 @@ Status Window::Impl::overflow(const Accumulator& accumulator) const {
 std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* watermarks_ms,
                                 std::size_t count, std::vector<std::int32_t>* late_rows) {
     const auto* times_ms = time_->lanes<std::int64_t>();
-    bool may_move = true;  // at most once a block, so that scattered times do not pay for it row by row
     std::size_t placed = 0;
     touched_.clear();
     for (std::size_t i = 0; i < count; ++i) {
         const std::int64_t time_ms = times_ms[rows[i]];
         const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms_);
         Slice* slice = nullptr;
-        std::uint64_t since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
-        if (since >= near_span_ms_ && may_move) {
-            may_move = false;
-            move_near(index_of(time_ms));
-            since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
-        }
+        const std::uint64_t since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
         if (since < near_span_ms_) {
-            // The product with the reciprocal is off by one at most; the remainder says which way.
-            auto ahead =
-                static_cast<std::int64_t>(static_cast<double>(static_cast<std::int64_t>(since)) * per_size_);
-            const std::int64_t remainder = static_cast<std::int64_t>(since) - ahead * spec.size_ms;
-            ahead += static_cast<std::int64_t>(remainder >= spec.size_ms) -
-                     static_cast<std::int64_t>(remainder < 0);
+            near_misses_ = 0;
+            // The product with the reciprocal never comes out too large and at most one too small: quotients
+            // are below 64 and the span is below 2^50, so their distance to the next integer is far above the
+            // error.
+            const auto past = static_cast<std::int64_t>(since);
+            auto ahead = static_cast<std::int64_t>(static_cast<double>(past) * per_size_);
+            ahead += static_cast<std::int64_t>(past - ahead * spec.size_ms >= spec.size_ms);
             slice = near_[ahead];
             if (slice == nullptr) slice = near_[ahead] = find_or_open(near_index_ + ahead, watermark_ms);
         } else {
-            slice = find_or_open(index_of(time_ms), watermark_ms);
+            const std::int64_t index = index_of(time_ms);
+            slice = find_or_open(index, watermark_ms);
+            if (++near_misses_ == kMissesToMove) move_near(index);
         }
         if (slice == nullptr || slice->final_ms <= watermark_ms) {
             late_rows->push_back(rows[i]);
@@ -784,41 +414,43 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
         slice_of_[placed] = slice;
         placed_[placed++] = rows[i];
     }
+    runs_.clear();
     std::uint32_t begin = 0;
     for (Slice* slice : touched_) {
-        slice->block_begin = begin;
-        begin += slice->block_rows;
+        runs_.push_back({slice, begin, slice->block_rows});
+        slice->next_in_block = begin;
+        begin += std::exchange(slice->block_rows, 0);
     }
-    for (std::size_t i = 0; i < placed; ++i) order_[slice_of_[i]->block_begin++] = placed_[i];
-    for (Slice* slice : touched_) slice->block_begin -= slice->block_rows;
+    for (std::size_t i = 0; i < placed; ++i) order_[slice_of_[i]->next_in_block++] = placed_[i];
     return placed;
 }
 
 // The groups of the block's rows in one window, made where they are new.
-void Window::Impl::look_up(Slice* slice) {
-    const std::int32_t* rows = order_ + slice->block_begin;
-    const std::size_t count = slice->block_rows;
+void Window::Impl::look_up(const Run& run) {
+    Slice* slice = run.slice;
+    const std::int32_t* rows = order_ + run.begin;
+    const std::size_t count = run.count;
     std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
     for (std::size_t i = 0; i < keys_.size(); ++i) {
         const Key& key = keys_[i];
         layout_.pack(i, *key.bound, rows, count, key.codes == nullptr ? nullptr : key.codes->translation(),
                      slice->key_texts[i].get(), key_words_.data());
     }
-    std::uint32_t* groups = group_ + slice->block_begin;
+    std::uint32_t* groups = group_ + run.begin;
     slice->groups.find_or_insert(key_words_.data(), count, groups);
-    for (std::size_t i = 0; i < count; ++i) words_[slice->block_begin + i] = slice->groups.row(groups[i]);
+    for (std::size_t i = 0; i < count; ++i) words_[run.begin + i] = slice->groups.row(groups[i]);
 }
 
-void Window::Impl::add_distinct(Slice* slice, std::size_t number) {
+void Window::Impl::add_distinct(const Run& run, std::size_t number) {
     const DistinctColumn& distinct = distinct_[number];
     const Accumulator& accumulator = accumulators_[distinct.accumulator];
     const Weighing& weighing = weighings_[accumulator.weighing];
     const Column& column = *distinct.bound;
     const std::int32_t* translation = distinct.codes == nullptr ? nullptr : distinct.codes->translation();
-    DistinctSet& set = slice->distinct[number];
+    DistinctSet& set = run.slice->distinct[number];
     std::uint32_t block_at[kBlock];
     std::size_t count = 0;
-    for (std::size_t i = slice->block_begin; i < slice->block_begin + slice->block_rows; ++i) {
+    for (std::size_t i = run.begin; i < run.begin + run.count; ++i) {
         if (!weighing.all_one && weighing.weights[i] == 0) continue;
         const std::int32_t row = order_[i];
         const std::uint64_t group = group_[i];
@@ -857,7 +489,6 @@ void Window::Impl::add_distinct(Slice* slice, std::size_t number) {
 }
 
 // ---- Open windows
-// ----------------------------------------------------------------------------------------------------
 
 // Offset is in [0, size), so the index always fits.
 std::int64_t Window::Impl::index_of(std::int64_t time_ms) const {
@@ -890,11 +521,12 @@ std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(std::int64_t index
 
 void Window::Impl::move_near(std::int64_t index) {
     constexpr std::int64_t kMostTime = std::int64_t{1} << 61;  // so that differences cannot wrap around
-    constexpr Wide kMostSpan = Wide{1} << 52;                  // so that a double holds them
+    constexpr Wide kMostSpan = Wide{1} << 50;                  // see place()
     const Wide base = static_cast<Wide>(index) - kNearPast;
     const Wide start = base * spec.size_ms + spec.offset_ms;
     const Wide span = static_cast<Wide>(spec.size_ms) * static_cast<std::int64_t>(kNear);
     near_span_ms_ = 0;
+    near_misses_ = 0;
     if (start < -kMostTime || start > kMostTime || span > kMostSpan) return;
     near_index_ = static_cast<std::int64_t>(base);
     near_start_ms_ = static_cast<std::uint64_t>(static_cast<std::int64_t>(start));
@@ -907,9 +539,10 @@ void Window::Impl::move_near(std::int64_t index) {
 }
 
 // ---- advance: closed windows become batches
-// --------------------------------------------------------------------------
 
-void Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+Status Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+    OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(failed_);
     closed_ms_ = std::max(closed_ms_, watermark_ms);
     bool any = false;
     while (!open_.empty() && open_.begin()->second->final_ms <= closed_ms_) {
@@ -920,7 +553,8 @@ void Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_pt
         open_.erase(open_.begin());
         any = true;
     }
-    if (any) near_span_ms_ = 0;  // its pointers are stale: the next row moves it
+    if (any && near_span_ms_ != 0) move_near(near_index_ + kNearPast);  // in place: it points at what is gone
+    return {};
 }
 
 std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
@@ -928,7 +562,7 @@ std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
     writers.emplace_back("window_start", Type::timestamp_ms, rows);
     writers.emplace_back("window_end", Type::timestamp_ms, rows);
     for (const Key& key : keys_)
-        writers.emplace_back(key.column, is_text(key.type) ? Type::string : key.type, rows);
+        writers.emplace_back(key.column, KeyLayout::is_text(key.type) ? Type::string : key.type, rows);
     for (std::size_t i = 0; i < outputs_.size(); ++i)
         writers.emplace_back(spec.measures[i].name, outputs_[i].type, rows);
     return writers;
@@ -939,7 +573,7 @@ void Window::Impl::write_rows(Slice* slice, std::vector<ColumnWriter>* out) {
     std::vector<const std::vector<std::int32_t>*> ranks(keys_.size(), nullptr);
     std::vector<const Dictionary*> texts(keys_.size(), nullptr);
     for (std::size_t i = 0; i < keys_.size(); ++i) {
-        if (!is_text(keys_[i].type)) continue;
+        if (!KeyLayout::is_text(keys_[i].type)) continue;
         const bool shared = keys_[i].codes != nullptr;
         texts[i] = shared ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
         ranks[i] = &(shared ? keys_[i].byte_order : own_orders[i]).ranks(*texts[i]);
@@ -1031,235 +665,7 @@ std::int64_t Window::Impl::memory_bytes() const {
     return bytes;
 }
 
-// ---- snapshot and restore
-// --------------------------------------------------------------------------------------------
-
-// What must be equal for a snapshot to fit, one thing a line.
-std::vector<std::string> Window::Impl::spec_lines() const {
-    std::vector<std::string> lines = {
-        "size_ms " + std::to_string(spec.size_ms), "offset_ms " + std::to_string(spec.offset_ms),
-        "allowed_lateness_ms " + std::to_string(spec.allowed_lateness_ms), "time_column " + spec.time_column};
-    for (std::size_t i = 0; i < keys_.size(); ++i)
-        lines.push_back("key " + keys_[i].column + " " + type_name(keys_[i].type));
-    for (std::size_t i = 0; i < spec.measures.size(); ++i) {
-        const Measure& measure = spec.measures[i];
-        std::string line = "measure " + measure.name + " = " + operation_name(measure.operation);
-        if (!measure.column.empty()) line += "(" + measure.column + " " + type_name(measure_types_[i]) + ")";
-        lines.push_back(line + condition_text(measure.condition));
-    }
-    return lines;
-}
-
-std::vector<std::pair<std::string, std::shared_ptr<Batch>>> Window::Impl::snapshot() const {
-    std::vector<std::pair<std::string, std::shared_ptr<Batch>>> parts;
-    const auto add = [&](std::string name, std::vector<ColumnWriter> writers, std::int64_t rows) {
-        parts.emplace_back(std::move(name), finish(std::move(writers), rows));
-    };
-
-    const std::vector<std::string> lines = spec_lines();
-    std::vector<ColumnWriter> spec_part;
-    spec_part.emplace_back("line", Type::string);
-    for (const std::string& line : lines) spec_part[0].put_text(line);
-    add("spec", std::move(spec_part), static_cast<std::int64_t>(lines.size()));
-
-    std::vector<ColumnWriter> counts_part;
-    for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"aggregated", counts.aggregated},
-                                      {"late", counts.late},
-                                      {"watermark_ms", closed_ms_}})
-        counts_part.emplace_back(name, Type::int64).put(value);
-    add("counts", std::move(counts_part), 1);
-
-    const auto rows = static_cast<std::size_t>(groups());
-    std::vector<ColumnWriter> groups_part;
-    groups_part.emplace_back("window_start_ms", Type::int64, rows);
-    for (const Key& key : keys_)
-        groups_part.emplace_back("key " + key.column, is_text(key.type) ? Type::string : key.type, rows);
-    for (const Accumulator& accumulator : accumulators_) {
-        groups_part.emplace_back(accumulator.name, Type::int64, rows);
-        if (accumulator.add == Add::squares)
-            groups_part.emplace_back(accumulator.name + " high", Type::int64, rows);
-    }
-    for (const auto& [index, slice] : open_) {
-        for (std::size_t number = 0; number < slice->groups.size(); ++number) {
-            const std::uint64_t* words = slice->groups.row(number);
-            auto out = groups_part.begin();
-            (out++)->put(slice->start_ms);
-            for (std::size_t i = 0; i < keys_.size(); ++i) {
-                const Dictionary* texts =
-                    keys_[i].codes != nullptr ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
-                layout_.unpack(i, words, texts, &*out++);
-            }
-            for (std::size_t word = layout_.words(); out != groups_part.end(); ++word)
-                (out++)->put(static_cast<std::int64_t>(words[word]));
-        }
-    }
-    add("groups", std::move(groups_part), static_cast<std::int64_t>(rows));
-
-    // `group` is a row number of the part "groups".
-    std::vector<ColumnWriter> distinct_part;
-    distinct_part.emplace_back("accumulator", Type::string);
-    distinct_part.emplace_back("group", Type::int64);
-    distinct_part.emplace_back("number", Type::int64);
-    distinct_part.emplace_back("text", Type::string);
-    std::int64_t pairs = 0;
-    std::int64_t first_group = 0;
-    for (const auto& [index, slice] : open_) {
-        for (std::size_t i = 0; i < distinct_.size(); ++i) {
-            const DistinctColumn& distinct = distinct_[i];
-            const DistinctSet& set = slice->distinct[i];
-            const Dictionary* texts =
-                distinct.codes != nullptr ? &distinct.codes->dictionary() : set.texts.get();
-            for (std::size_t number = 0; number < set.pairs.size(); ++number) {
-                const std::uint64_t* pair = set.pairs.row(number);
-                const bool two_words = distinct.key_words() == 2;
-                const auto group = static_cast<std::int64_t>(two_words ? pair[0] : pair[0] >> 32);
-                const auto value =
-                    two_words ? static_cast<std::int64_t>(pair[1]) : static_cast<std::int32_t>(pair[0]);
-                distinct_part[0].put_text(accumulators_[distinct.accumulator].name);
-                distinct_part[1].put(first_group + group);
-                if (texts != nullptr) {
-                    distinct_part[2].put_null();
-                    distinct_part[3].put_text(texts->value(static_cast<std::int32_t>(value)));
-                } else {
-                    distinct_part[2].put(value);
-                    distinct_part[3].put_null();
-                }
-                ++pairs;
-            }
-        }
-        first_group += static_cast<std::int64_t>(slice->groups.size());
-    }
-    add("distinct", std::move(distinct_part), pairs);
-    return parts;
-}
-
-Status Window::Impl::restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts) {
-    OMNI_RETURN_NOT_OK(valid_);
-    std::map<std::string, const Batch*> by_name;
-    for (const auto& [name, batch] : parts) by_name[name] = batch.get();
-    for (const char* name : {"spec", "counts", "groups", "distinct"})
-        if (by_name.count(name) == 0) return lacks(std::string("part '") + name + "'");
-
-    const Column* lines = nullptr;
-    OMNI_RETURN_NOT_OK(find_column(*by_name["spec"], "spec", "line", Type::string, &lines));
-    const std::vector<std::string> wanted = spec_lines();
-    for (std::size_t i = 0; i < std::max(wanted.size(), static_cast<std::size_t>(lines->length)); ++i) {
-        const bool saved_has = i < static_cast<std::size_t>(lines->length);
-        const std::string saved =
-            saved_has ? std::string(lines->text(static_cast<std::int64_t>(i))) : "nothing";
-        const std::string ours = i < wanted.size() ? wanted[i] : "nothing";
-        if (saved != ours)
-            return {Code::state, "the snapshot of window '" + spec.name + "' does not fit: it has \"" +
-                                     saved + "\" where the job has \"" + ours + "\""};
-    }
-
-    const Batch& saved_counts = *by_name["counts"];
-    const Column* aggregated = nullptr;
-    const Column* late = nullptr;
-    const Column* watermark = nullptr;
-    OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "aggregated", Type::int64, &aggregated));
-    OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "late", Type::int64, &late));
-    OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "watermark_ms", Type::int64, &watermark));
-    if (saved_counts.rows != 1) return lacks("row in its part 'counts'");
-
-    open_.clear();
-    near_span_ms_ = 0;
-    counts.aggregated = aggregated->lanes<std::int64_t>()[0];
-    counts.late = late->lanes<std::int64_t>()[0];
-    closed_ms_ = watermark->lanes<std::int64_t>()[0];
-    std::vector<std::pair<Slice*, std::uint32_t>> restored;
-    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], &restored));
-    return restore_distinct(*by_name["distinct"], restored);
-}
-
-Status Window::Impl::restore_groups(const Batch& groups,
-                                    std::vector<std::pair<Slice*, std::uint32_t>>* restored) {
-    const Column* starts = nullptr;
-    OMNI_RETURN_NOT_OK(find_column(groups, "groups", "window_start_ms", Type::int64, &starts));
-    std::vector<const Column*> keys(keys_.size());
-    for (std::size_t i = 0; i < keys_.size(); ++i)
-        OMNI_RETURN_NOT_OK(find_column(groups, "groups", "key " + keys_[i].column,
-                                       is_text(keys_[i].type) ? Type::string : keys_[i].type, &keys[i]));
-    std::vector<const Column*> words;
-    for (const Accumulator& accumulator : accumulators_) {
-        OMNI_RETURN_NOT_OK(
-            find_column(groups, "groups", accumulator.name, Type::int64, &words.emplace_back()));
-        if (accumulator.add == Add::squares)
-            OMNI_RETURN_NOT_OK(find_column(groups, "groups", accumulator.name + " high", Type::int64,
-                                           &words.emplace_back()));
-    }
-
-    const auto* starts_ms = starts->lanes<std::int64_t>();
-    for (std::int64_t begin = 0; begin < groups.rows;) {
-        std::size_t count = 0;
-        while (count < kBlock && begin + static_cast<std::int64_t>(count) < groups.rows &&
-               starts_ms[begin + static_cast<std::int64_t>(count)] == starts_ms[begin]) {
-            order_[count] = static_cast<std::int32_t>(begin + static_cast<std::int64_t>(count));
-            ++count;
-        }
-        const std::int64_t index = index_of(starts_ms[begin]);
-        std::unique_ptr<Slice>& slice = open_[index];
-        if (slice == nullptr) slice = make_slice(index);
-        if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms_)
-            return {Code::state, "the window snapshot has a window that cannot be open, from " +
-                                     std::to_string(starts_ms[begin]) + " ms"};
-        std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
-        for (std::size_t i = 0; i < keys_.size(); ++i) {
-            Dictionary* texts =
-                keys_[i].codes != nullptr ? &keys_[i].codes->own() : slice->key_texts[i].get();
-            layout_.pack(i, *keys[i], order_, count, nullptr, texts, key_words_.data());
-        }
-        const std::size_t known = slice->groups.size();
-        slice->groups.find_or_insert(key_words_.data(), count, group_);
-        if (slice->groups.size() != known + count)
-            return {Code::state, "the window snapshot has a key twice"};
-        for (std::size_t i = 0; i < count; ++i) {
-            std::uint64_t* row = slice->groups.row(group_[i]);
-            for (std::size_t word = 0; word < words.size(); ++word)
-                row[layout_.words() + word] =
-                    static_cast<std::uint64_t>(words[word]->lanes<std::int64_t>()[order_[i]]);
-            restored->emplace_back(slice.get(), group_[i]);
-        }
-        begin += static_cast<std::int64_t>(count);
-    }
-    return {};
-}
-
-Status Window::Impl::restore_distinct(const Batch& values,
-                                      const std::vector<std::pair<Slice*, std::uint32_t>>& restored) {
-    const Column* names = nullptr;
-    const Column* groups = nullptr;
-    const Column* numbers = nullptr;
-    const Column* texts = nullptr;
-    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "accumulator", Type::string, &names));
-    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "group", Type::int64, &groups));
-    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "number", Type::int64, &numbers));
-    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "text", Type::string, &texts));
-    for (std::int64_t row = 0; row < values.rows; ++row) {
-        std::size_t number = 0;
-        while (number < distinct_.size() &&
-               accumulators_[distinct_[number].accumulator].name != names->text(row))
-            ++number;
-        const auto group = static_cast<std::uint64_t>(groups->lanes<std::int64_t>()[row]);
-        if (number == distinct_.size() || group >= restored.size())
-            return {Code::state, "the window snapshot has a distinct value that belongs to no group"};
-        const DistinctColumn& distinct = distinct_[number];
-        DistinctSet& set = restored[group].first->distinct[number];
-        std::uint64_t value = static_cast<std::uint64_t>(numbers->lanes<std::int64_t>()[row]);
-        if (is_text(distinct.type)) {
-            Dictionary& dictionary = distinct.codes != nullptr ? distinct.codes->own() : *set.texts;
-            value = static_cast<std::uint64_t>(dictionary.encode(texts->text(row)));
-        }
-        std::uint64_t pair[2] = {restored[group].second, value};
-        if (distinct.key_words() == 1) pair[0] = pair[0] << 32 | static_cast<std::uint32_t>(value);
-        std::uint32_t ignored = 0;
-        set.pairs.find_or_insert(pair, 1, &ignored);
-    }
-    return {};
-}
-
 // ---- The face
-// --------------------------------------------------------------------------------------------------------
 
 Window::Window(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types)
     : impl_(std::make_unique<Impl>(std::move(spec), std::move(key_types), std::move(measure_types))) {}
@@ -1272,9 +678,7 @@ Status Window::push(const CleanBatch& batch, std::vector<std::int32_t>* late_row
     return impl_->push(batch, late_rows);
 }
 Status Window::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
-    OMNI_RETURN_NOT_OK(impl_->validate());
-    impl_->advance(watermark_ms, closed);
-    return {};
+    return impl_->advance(watermark_ms, closed);
 }
 const WindowSpec& Window::spec() const {
     return impl_->spec;

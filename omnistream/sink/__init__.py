@@ -68,6 +68,10 @@ class SinkSpec(Protocol):
     def partition_by(self) -> Sequence[str]:
         """Columns whose values name the folders of a Parquet dataset."""
 
+    @property
+    def mode(self) -> Mode:
+        """What to do when there is output at the path."""
+
 
 class DeadLetterSpec(Protocol):
     """The ``[dead_letter]`` table of a job."""
@@ -80,8 +84,12 @@ class DeadLetterSpec(Protocol):
     def path(self) -> str:
         """A file, or the folder of a Parquet dataset."""
 
+    @property
+    def mode(self) -> Mode:
+        """What to do when there is output at the path."""
 
-def open_sink(spec: SinkSpec, schema: pa.Schema, job_name: str, mode: Mode = "error") -> Sink:
+
+def open_sink(spec: SinkSpec, schema: pa.Schema, job_name: str, mode: Mode | None = None) -> Sink:
     """Open the sink of one output; nothing is visible before the first `Sink.flush` or `Sink.close`.
 
     Parameters
@@ -92,9 +100,9 @@ def open_sink(spec: SinkSpec, schema: pa.Schema, job_name: str, mode: Mode = "er
         Of every batch that will be written.
     job_name : str
         Goes into the metadata of Parquet and Arrow files.
-    mode : {"error", "overwrite", "append"}
+    mode : {"error", "overwrite", "append"}, optional
         When there is output at the path already: refuse; replace it, once the first new file is whole; or add
-        files to it, which a job that goes on from a checkpoint does.
+        files to it, which a job that goes on from a checkpoint must do. The default is `spec.mode`.
 
     Raises
     ------
@@ -105,15 +113,15 @@ def open_sink(spec: SinkSpec, schema: pa.Schema, job_name: str, mode: Mode = "er
         raise SinkError(f"sink.type = {spec.type!r} is unknown: use one of {', '.join(SINKS)}")
     if spec.partition_by and spec.type != "parquet":
         raise SinkError(f"sink.partition_by is for Parquet only: remove it from the {spec.type} sink")
-    return SINKS[spec.type](spec, schema.with_metadata({"omnistream.job": job_name}), mode)
+    return SINKS[spec.type](spec, schema.with_metadata({"omnistream.job": job_name}), mode or spec.mode)
 
 
-def open_dead_letter(spec: DeadLetterSpec, mode: Mode = "error") -> Sink:
+def open_dead_letter(spec: DeadLetterSpec, mode: Mode | None = None) -> Sink:
     """Open the sink of reject records, which have `REJECT_SCHEMA`. `mode` is that of `open_sink`."""
     if spec.type == "ndjson":
-        return FileSink(spec.path, REJECT_SCHEMA, mode, reject_writer)
+        return FileSink(spec.path, REJECT_SCHEMA, mode or spec.mode, reject_writer)
     if spec.type == "parquet":
-        return ParquetSink(spec.path, REJECT_SCHEMA, mode)
+        return ParquetSink(spec.path, REJECT_SCHEMA, mode or spec.mode)
     raise SinkError(f"dead_letter.type = {spec.type!r} is unknown: use ndjson or parquet")
 
 

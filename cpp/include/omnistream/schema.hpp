@@ -33,11 +33,11 @@ enum TimestampForm : std::uint8_t {
 
 struct Field {
     std::string name;
-    std::vector<std::string> path;  // keys from the message, or from the exploded element when in_line
+    std::vector<std::string> path;  // keys from the element of the field's level
     Type type = Type::string;
-    bool in_line = false;   // below the explode path: one value per line
-    bool required = false;  // missing or null rejects the message
-    bool coerce = false;    // a number in a string, a number as a string; "" is null
+    std::uint8_t level = 0;  // 0: the message; k: an element of the k-th exploded array
+    bool required = false;   // missing or null rejects the message
+    bool coerce = false;     // a number in a string, a number as a string; "" is null
     std::uint8_t timestamp_forms = kIso8601;
     bool has_default = false;          // for missing and null
     std::int64_t default_integer = 0;  // in the lane's unit: bool, int32, int64, decimal, timestamp
@@ -45,13 +45,21 @@ struct Field {
     std::string default_string;
 };
 
+// An array whose elements become rows, the values of all outer levels repeated in each.
+struct Explode {
+    std::vector<std::string> path;  // keys from the element one level up
+    std::string name;               // as written up to here, for reasons: "order.fulfillments[]"
+};
+inline constexpr std::size_t kMostLevels = 4;  // the message and three arrays
+
 struct Schema {
     std::vector<Field> fields;
-    std::vector<std::string> explode;  // keys to the array of lines; an empty list: one row per message
-    std::string explode_name;          // as written, for reasons: "lines[]"
+    std::vector<Explode>
+        explode;  // the arrays on the way to the lines, outermost first; none: a row per message
     std::int64_t max_message_bytes = 1 << 20;
     std::int32_t max_depth = 64;
-    bool strict_utf8 = false;  // validate skipped strings, too
+    bool strict_utf8 = false;     // validate skipped strings, too
+    bool array_messages = false;  // a message is a JSON array of messages
 };
 
 }  // namespace omnistream

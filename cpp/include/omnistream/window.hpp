@@ -19,10 +19,9 @@ namespace omnistream {
 enum class Operation : std::uint8_t { count, sum, min, max, mean, std_dev, variance, distinct };
 
 // A condition turns each row into a weight: rows whose `column` (a dictionary column) holds one of `plus`
-// weigh +1, of `minus` -1, others (and nulls) 0 and are left out. So net units are one sum: + paid, -
-// returned,
-// - cancelled. Count and sum add the weights up; the other operations know no negative weight, so a `minus`
-// there is refused.
+// weigh +1, of `minus` -1, others (and nulls) 0 and are left out. So net units are one sum: paid less
+// returned and cancelled. Count and sum add the weights up; the other operations know no negative weight, so
+// a `minus` there is refused.
 struct Condition {
     std::string column;  // empty: every row weighs +1
     std::vector<std::string> plus;
@@ -56,18 +55,18 @@ struct WindowCounts {
 // are batched. Nor does a row join a window that advance() has closed. Null keys group together. String
 // columns are encoded by dictionaries that each open window has of its own, so that they go when it closes;
 // dictionary columns are grouped by their codes, which is faster. Batches may bring different dictionaries
-// for a column (see codes.hpp). A sum that leaves int64 on its way is a Status state error, and the window is
-// of no use after it.
+// for a column (see codes.hpp). A sum that leaves int64 on its way is a Status state error, and so is each
+// call after it until restore().
 class Window {
 public:
     // `key_types` and `measure_types` come from the schema of the batches that push() will see.
     Window(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types);
     ~Window();
-    // Whether such a window can be computed; if not, push, advance and restore say the same.
-    [[nodiscard]] Status validate() const;
     Window(const Window&) = delete;
     Window& operator=(const Window&) = delete;
 
+    // Whether such a window can be computed; if not, push, advance and restore say the same.
+    [[nodiscard]] Status validate() const;
     // Rows that are late are appended to late_rows (row numbers of the batch).
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by

@@ -1,0 +1,66 @@
+// How rows reach the accumulators: the columns of a block are gathered and weighed once, then each
+// accumulator is one loop over the block. Two words of 64 bits at the most hold what an accumulator knows of
+// a group.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "omnistream/batch.hpp"
+#include "omnistream/dictionary.hpp"
+#include "omnistream/group_table.hpp"
+#include "omnistream/window.hpp"
+
+namespace omnistream {
+
+enum class Add : std::uint8_t { count, sum, squares, min, max, max_float, distinct };
+
+// What the first word of a new group holds.
+[[nodiscard]] std::uint64_t fresh_word(Add add);
+
+// A double as an integer in the same order, -0.0 below 0.0: so its minimum does not depend on the order of
+// the rows. Every NaN becomes the largest integer, which no number takes.
+[[nodiscard]] std::int64_t ordered(double value);
+[[nodiscard]] double unordered(std::int64_t bits);
+
+// A numeric column whose lanes a block gathers, widened to int64 once for all measures that read it.
+struct Input {
+    std::string column;
+    Type type = Type::int64;
+    const Column* bound = nullptr;
+    std::int64_t values[GroupTable::kBlock];
+};
+
+// A condition, and the weight of each code of the dictionary that its column has now.
+struct BoundCondition {
+    Condition condition;
+    const Column* bound = nullptr;
+    std::shared_ptr<const Dictionary> dictionary;
+    std::vector<std::int8_t> weights;
+
+    void bind(const Column& column);
+};
+
+// By row, how much it weighs in a measure: the condition's weight, 0 where the column is null.
+struct Weighing {
+    std::string column;           // empty: the condition alone
+    std::int32_t condition = -1;  // -1: none
+    const Column* bound = nullptr;
+    bool all_one = false;  // in this batch
+    std::int8_t weights[GroupTable::kBlock];
+};
+
+// `batch_rows` are row numbers of the batch; `condition` may be null, `column` too.
+void gather(const Input& input, const std::int32_t* batch_rows, std::size_t count, std::int64_t* values);
+void weigh(const Column* column, const BoundCondition* condition, const std::int32_t* batch_rows,
+           std::size_t count, std::int8_t* weights);
+
+// Adds `count` values to the word `word` of the groups' rows; null weights are all 1. True when a sum
+// overflowed: the loop goes on to its end, for the job ends then.
+[[nodiscard]] bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
+                             const std::int64_t* values, const std::int8_t* weights);
+
+}  // namespace omnistream

@@ -1,0 +1,170 @@
+#include "omnistream/accumulate.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+namespace omnistream {
+
+namespace {
+
+using Wide = __int128;
+
+constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kNan = kMost;
+
+}  // namespace
+
+std::uint64_t fresh_word(Add add) {
+    if (add == Add::min) return static_cast<std::uint64_t>(kMost);
+    if (add == Add::max || add == Add::max_float) return static_cast<std::uint64_t>(kLeast);
+    return 0;
+}
+
+std::int64_t ordered(double value) {
+    if (std::isnan(value)) return kNan;
+    const auto bits = std::bit_cast<std::int64_t>(value);
+    return bits ^ ((bits >> 63) & kMost);
+}
+
+double unordered(std::int64_t bits) {
+    return std::bit_cast<double>(bits ^ ((bits >> 63) & kMost));
+}
+
+void BoundCondition::bind(const Column& column) {
+    bound = &column;
+    if (column.dictionary == nullptr) return;
+    if (column.dictionary != dictionary) {
+        dictionary = column.dictionary;
+        weights.clear();
+    }
+    for (auto code = static_cast<std::int32_t>(weights.size()); code < dictionary->size(); ++code) {
+        const auto is = [text = dictionary->value(code)](const std::string& value) { return value == text; };
+        const bool plus = std::any_of(condition.plus.begin(), condition.plus.end(), is);
+        const bool minus = std::any_of(condition.minus.begin(), condition.minus.end(), is);
+        weights.push_back(static_cast<std::int8_t>(static_cast<int>(plus) - static_cast<int>(minus)));
+    }
+}
+
+void gather(const Input& input, const std::int32_t* batch_rows, std::size_t count, std::int64_t* values) {
+    if (input.type == Type::int32) {
+        const auto* lanes = input.bound->lanes<std::int32_t>();
+        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
+    } else if (input.type == Type::float64) {
+        const auto* lanes = input.bound->lanes<double>();
+        for (std::size_t i = 0; i < count; ++i) values[i] = ordered(lanes[batch_rows[i]]);
+    } else {
+        const auto* lanes = input.bound->lanes<std::int64_t>();
+        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
+    }
+}
+
+void weigh(const Column* column, const BoundCondition* condition, const std::int32_t* batch_rows,
+           std::size_t count, std::int8_t* weights) {
+    if (condition == nullptr || condition->weights.empty()) {
+        std::memset(weights, condition == nullptr ? 1 : 0, count);
+    } else {
+        const auto* codes = condition->bound->lanes<std::int32_t>();
+        const std::int8_t* by_code = condition->weights.data();
+        if (condition->bound->null_count == 0) {
+            for (std::size_t i = 0; i < count; ++i) weights[i] = by_code[codes[batch_rows[i]]];
+        } else {
+            for (std::size_t i = 0; i < count; ++i)
+                weights[i] =
+                    condition->bound->valid(batch_rows[i]) ? by_code[codes[batch_rows[i]]] : std::int8_t{0};
+        }
+    }
+    if (column != nullptr && column->null_count != 0)
+        for (std::size_t i = 0; i < count; ++i)
+            if (!column->valid(batch_rows[i])) weights[i] = 0;
+}
+
+namespace {
+
+void add_count(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int8_t* weights) {
+    if (weights == nullptr) {
+        for (std::size_t i = 0; i < count; ++i) ++rows[i][word];
+    } else {
+        for (std::size_t i = 0; i < count; ++i)
+            rows[i][word] += static_cast<std::uint64_t>(static_cast<std::int64_t>(weights[i]));
+    }
+}
+
+bool add_sum(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int64_t* values,
+             const std::int8_t* weights) {
+    bool overflow = false;
+    if (weights == nullptr) {
+        for (std::size_t i = 0; i < count; ++i) {
+            std::int64_t sum = 0;
+            overflow |= __builtin_add_overflow(static_cast<std::int64_t>(rows[i][word]), values[i], &sum);
+            rows[i][word] = static_cast<std::uint64_t>(sum);
+        }
+    } else {
+        for (std::size_t i = 0; i < count; ++i) {
+            const Wide sum =
+                static_cast<Wide>(values[i]) * weights[i] + static_cast<std::int64_t>(rows[i][word]);
+            rows[i][word] = static_cast<std::uint64_t>(sum);
+            overflow |= sum != static_cast<std::int64_t>(sum);
+        }
+    }
+    return overflow;
+}
+
+bool add_squares(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int64_t* values,
+                 const std::int8_t* weights) {
+    bool overflow = false;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (weights != nullptr && weights[i] == 0) continue;
+        unsigned __int128 sum = 0;
+        std::memcpy(&sum, rows[i] + word, sizeof sum);
+        const Wide square = static_cast<Wide>(values[i]) * values[i];
+        overflow |= __builtin_add_overflow(sum, static_cast<unsigned __int128>(square), &sum);
+        std::memcpy(rows[i] + word, &sum, sizeof sum);
+    }
+    return overflow;
+}
+
+template <Add kAdd>
+void add_extreme(std::uint64_t* const* rows, std::size_t word, std::size_t count, const std::int64_t* values,
+                 const std::int8_t* weights) {
+    for (std::size_t i = 0; i < count; ++i) {
+        if (weights != nullptr && weights[i] == 0) continue;
+        if (kAdd == Add::max_float && values[i] == kNan) continue;
+        const auto extreme = static_cast<std::int64_t>(rows[i][word]);
+        const bool beyond = kAdd == Add::min ? values[i] < extreme : values[i] > extreme;
+        if (beyond) rows[i][word] = static_cast<std::uint64_t>(values[i]);
+    }
+}
+
+}  // namespace
+
+bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
+               const std::int64_t* values, const std::int8_t* weights) {
+    switch (add) {
+        case Add::count:
+            add_count(rows, word, count, weights);
+            return false;
+        case Add::sum:
+            return add_sum(rows, word, count, values, weights);
+        case Add::squares:
+            return add_squares(rows, word, count, values, weights);
+        case Add::min:
+            add_extreme<Add::min>(rows, word, count, values, weights);
+            return false;
+        case Add::max:
+            add_extreme<Add::max>(rows, word, count, values, weights);
+            return false;
+        case Add::max_float:
+            add_extreme<Add::max_float>(rows, word, count, values, weights);
+            return false;
+        case Add::distinct:
+            break;  // needs a set of values
+    }
+    return false;
+}
+
+}  // namespace omnistream

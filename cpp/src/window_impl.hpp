@@ -1,0 +1,195 @@
+// The state of a window and its program, shared by window.cpp (the path of a row) and window_snapshot.cpp.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "omnistream/accumulate.hpp"
+#include "omnistream/codes.hpp"
+#include "omnistream/column_writer.hpp"
+#include "omnistream/group_table.hpp"
+#include "omnistream/key_layout.hpp"
+#include "omnistream/window.hpp"
+
+namespace omnistream {
+
+// As jobs write them.
+[[nodiscard]] const char* name_of(Type type);
+[[nodiscard]] const char* name_of(Operation operation);
+[[nodiscard]] std::string condition_text(const Condition& condition);
+
+// Whether a lane may hold any int64, so that no value is free to say "none".
+[[nodiscard]] inline bool takes_all_of_int64(Type type) {
+    return type == Type::int64 || type == Type::decimal || type == Type::timestamp_ms;
+}
+
+// What one or two words of a row hold. Measures that need the same one share it.
+struct Accumulator {
+    std::string name;     // what it holds, spelled out: equal names are one accumulator
+    std::string measure;  // the first that needs it, to be named when it overflows
+    Add add = Add::count;
+    std::size_t word = 0;
+    std::size_t weighing = 0;
+    std::size_t input = 0;     // not count, not distinct
+    std::size_t distinct = 0;  // distinct: which set
+};
+
+// A column whose values are told apart: by code, or as a 64-bit number.
+struct DistinctColumn {
+    std::string column;
+    Type type = Type::int64;
+    const Column* bound = nullptr;
+    Codes* codes = nullptr;
+    std::size_t accumulator = 0;
+
+    // A code or an int32 shares a word with the number of its group.
+    [[nodiscard]] std::size_t key_words() const { return takes_all_of_int64(type) ? 2 : 1; }
+};
+
+// How a closed window turns words into the value of a measure.
+struct Output {
+    Operation operation = Operation::count;
+    Type column_type = Type::int64;
+    Type type = Type::int64;
+    std::size_t value = 0;  // the word of the count, sum, extreme or distinct count
+    std::size_t count = 0;  // the word of the count behind a mean or an extreme
+    std::size_t squares = 0;
+    bool counted = false;  // an extreme whose `count` says whether there is one
+};
+
+class Window::Impl {
+public:
+    Impl(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types);
+
+    Status validate() const { return valid_; }
+    Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
+    Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
+    Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
+    std::int64_t groups() const;
+    std::int64_t memory_bytes() const;
+    std::int64_t open_windows() const { return static_cast<std::int64_t>(open_.size()); }
+    std::shared_ptr<Batch> empty_result() const;
+
+    WindowSpec spec;
+    WindowCounts counts;
+
+private:
+    // The distinct values of one column in one open window: (group, value) pairs.
+    struct DistinctSet {
+        GroupTable pairs;
+        std::unique_ptr<Dictionary> texts;  // of a string column
+    };
+
+    // One open window.
+    struct Slice {
+        explicit Slice(GroupTable empty) : groups(std::move(empty)) {}
+
+        std::int64_t start_ms = 0;
+        std::int64_t end_ms = 0;
+        std::int64_t final_ms = 0;  // the watermark that closes it
+        GroupTable groups;
+        std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
+        std::vector<DistinctSet> distinct;
+        std::uint32_t block_rows = 0;     // while a block is placed: how many of its rows fall here
+        std::uint32_t next_in_block = 0;  // and where the next one goes in order_
+    };
+
+    // The rows of the current block that fall into one window: order_[begin, begin + count).
+    struct Run {
+        Slice* slice;
+        std::uint32_t begin;
+        std::uint32_t count;
+    };
+
+    struct Key {
+        std::string column;
+        Type type = Type::int64;
+        const Column* bound = nullptr;
+        Codes* codes = nullptr;  // of a dictionary column
+        ByteOrder byte_order;
+    };
+
+    // The program
+    Status check() const;
+    void compile();
+    std::size_t input_of(const std::string& column, Type type);
+    std::size_t weighing_of(const std::string& column, const Condition& condition);
+    std::size_t accumulate(Add add, const Measure& measure, Type type, const std::string& column);
+    Codes* codes_of(const std::string& column);
+    std::vector<std::string> spec_lines() const;
+
+    // The path of a row
+    Status bind(const Batch& batch);
+    Status bind_column(const Batch& batch, const std::string& name, Type type, const Column** column) const;
+    Status push_block(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+                      std::vector<std::int32_t>* late_rows);
+    std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+                      std::vector<std::int32_t>* late_rows);
+    void look_up(const Run& run);
+    void add_distinct(const Run& run, std::size_t number);
+    Status overflow(const Accumulator& accumulator) const;
+
+    // Open windows
+    std::int64_t index_of(std::int64_t time_ms) const;
+    Slice* find_or_open(std::int64_t index, std::int64_t watermark_ms);
+    std::unique_ptr<Slice> make_slice(std::int64_t index) const;
+    void move_near(std::int64_t index);
+
+    void write_rows(Slice* slice, std::vector<ColumnWriter>* out);
+    void write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const;
+    std::vector<ColumnWriter> result_writers(std::size_t rows) const;
+    std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows) const;
+    Status restore_groups(const Batch& groups, std::vector<std::pair<Slice*, std::uint32_t>>* restored);
+    Status restore_distinct(const Batch& values,
+                            const std::vector<std::pair<Slice*, std::uint32_t>>& restored);
+
+    std::vector<Type> measure_types_;
+    std::vector<Type> key_types_;
+    Status valid_;
+    Status failed_;  // set by an overflow, which leaves a block half added
+
+    KeyLayout layout_;
+    std::vector<Key> keys_;
+    std::map<std::string, Codes> codes_;  // by dictionary column that is a key or counted distinct
+    std::vector<Input> inputs_;
+    std::vector<Weighing> weighings_;
+    std::vector<BoundCondition> conditions_;
+    std::vector<DistinctColumn> distinct_;
+    std::vector<Accumulator> accumulators_;
+    std::vector<Output> outputs_;
+    std::vector<std::uint64_t> fresh_;
+    const Column* time_ = nullptr;
+
+    std::map<std::int64_t, std::unique_ptr<Slice>> open_;  // by index
+    std::int64_t closed_ms_ =
+        std::numeric_limits<std::int64_t>::min();  // the largest watermark that advance() has seen
+
+    // Windows around the present, found without a division or a search.
+    static constexpr std::size_t kNear = 64;
+    static constexpr std::int64_t kNearPast = 16;
+    static constexpr int kMissesToMove = 4;  // in a row, so that a stray time moves nothing
+    Slice* near_[kNear] = {};
+    std::int64_t near_index_ = 0;
+    std::uint64_t near_start_ms_ = 0;
+    std::uint64_t near_span_ms_ = 0;  // 0: off
+    int near_misses_ = 0;
+    double per_size_ = 0;
+
+    // The current block, ordered by window
+    std::vector<Slice*> touched_;
+    std::vector<Run> runs_;
+    Slice* slice_of_[GroupTable::kBlock];
+    std::int32_t placed_[GroupTable::kBlock];
+    std::int32_t order_[GroupTable::kBlock];
+    std::uint32_t group_[GroupTable::kBlock];
+    std::uint64_t* words_[GroupTable::kBlock];
+    std::vector<std::uint64_t> key_words_;
+};
+
+}  // namespace omnistream

@@ -1,0 +1,256 @@
+// The state of a window as batches, and back.
+#include <algorithm>
+#include <cstring>
+
+#include "window_impl.hpp"
+
+namespace omnistream {
+
+namespace {
+
+constexpr std::size_t kBlock = GroupTable::kBlock;
+
+Status lacks(const std::string& what) {
+    return {Code::state, "the window snapshot has no " + what};
+}
+
+Status find_column(const Batch& batch, const std::string& part, const std::string& name, Type type,
+                   const Column** column) {
+    *column = batch.find(name);
+    if (*column == nullptr) return lacks("column '" + name + "' in its part '" + part + "'");
+    if ((*column)->type != type)
+        return {Code::state, "column '" + name + "' of the window snapshot is a " + name_of((*column)->type) +
+                                 ", not a " + name_of(type)};
+    return {};
+}
+
+}  // namespace
+
+// What must be equal for a snapshot to fit, one thing a line.
+std::vector<std::string> Window::Impl::spec_lines() const {
+    std::vector<std::string> lines = {
+        "size_ms " + std::to_string(spec.size_ms), "offset_ms " + std::to_string(spec.offset_ms),
+        "allowed_lateness_ms " + std::to_string(spec.allowed_lateness_ms), "time_column " + spec.time_column};
+    for (std::size_t i = 0; i < keys_.size(); ++i)
+        lines.push_back("key " + keys_[i].column + " " + name_of(keys_[i].type));
+    for (std::size_t i = 0; i < spec.measures.size(); ++i) {
+        const Measure& measure = spec.measures[i];
+        std::string line = "measure " + measure.name + " = " + name_of(measure.operation);
+        if (!measure.column.empty()) line += "(" + measure.column + " " + name_of(measure_types_[i]) + ")";
+        lines.push_back(line + condition_text(measure.condition));
+    }
+    return lines;
+}
+
+std::vector<std::pair<std::string, std::shared_ptr<Batch>>> Window::Impl::snapshot() const {
+    std::vector<std::pair<std::string, std::shared_ptr<Batch>>> parts;
+    const auto add = [&](std::string name, std::vector<ColumnWriter> writers, std::int64_t rows) {
+        parts.emplace_back(std::move(name), finish(std::move(writers), rows));
+    };
+
+    const std::vector<std::string> lines = spec_lines();
+    std::vector<ColumnWriter> spec_part;
+    spec_part.emplace_back("line", Type::string);
+    for (const std::string& line : lines) spec_part[0].put_text(line);
+    add("spec", std::move(spec_part), static_cast<std::int64_t>(lines.size()));
+
+    std::vector<ColumnWriter> counts_part;
+    for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"aggregated", counts.aggregated},
+                                      {"late", counts.late},
+                                      {"watermark_ms", closed_ms_}})
+        counts_part.emplace_back(name, Type::int64).put(value);
+    add("counts", std::move(counts_part), 1);
+
+    const auto rows = static_cast<std::size_t>(groups());
+    std::vector<ColumnWriter> groups_part;
+    groups_part.emplace_back("window_start_ms", Type::int64, rows);
+    for (const Key& key : keys_)
+        groups_part.emplace_back("key " + key.column, KeyLayout::is_text(key.type) ? Type::string : key.type,
+                                 rows);
+    for (const Accumulator& accumulator : accumulators_) {
+        groups_part.emplace_back(accumulator.name, Type::int64, rows);
+        if (accumulator.add == Add::squares)
+            groups_part.emplace_back(accumulator.name + " high", Type::int64, rows);
+    }
+    for (const auto& [index, slice] : open_) {
+        for (std::size_t number = 0; number < slice->groups.size(); ++number) {
+            const std::uint64_t* words = slice->groups.row(number);
+            auto out = groups_part.begin();
+            (out++)->put(slice->start_ms);
+            for (std::size_t i = 0; i < keys_.size(); ++i) {
+                const Dictionary* texts =
+                    keys_[i].codes != nullptr ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
+                layout_.unpack(i, words, texts, &*out++);
+            }
+            for (std::size_t word = layout_.words(); out != groups_part.end(); ++word)
+                (out++)->put(static_cast<std::int64_t>(words[word]));
+        }
+    }
+    add("groups", std::move(groups_part), static_cast<std::int64_t>(rows));
+
+    // `group` is a row number of the part "groups".
+    std::vector<ColumnWriter> distinct_part;
+    distinct_part.emplace_back("accumulator", Type::string);
+    distinct_part.emplace_back("group", Type::int64);
+    distinct_part.emplace_back("number", Type::int64);
+    distinct_part.emplace_back("text", Type::string);
+    std::int64_t pairs = 0;
+    std::int64_t first_group = 0;
+    for (const auto& [index, slice] : open_) {
+        for (std::size_t i = 0; i < distinct_.size(); ++i) {
+            const DistinctColumn& distinct = distinct_[i];
+            const DistinctSet& set = slice->distinct[i];
+            const Dictionary* texts =
+                distinct.codes != nullptr ? &distinct.codes->dictionary() : set.texts.get();
+            for (std::size_t number = 0; number < set.pairs.size(); ++number) {
+                const std::uint64_t* pair = set.pairs.row(number);
+                const bool two_words = distinct.key_words() == 2;
+                const auto group = static_cast<std::int64_t>(two_words ? pair[0] : pair[0] >> 32);
+                const auto value =
+                    two_words ? static_cast<std::int64_t>(pair[1]) : static_cast<std::int32_t>(pair[0]);
+                distinct_part[0].put_text(accumulators_[distinct.accumulator].name);
+                distinct_part[1].put(first_group + group);
+                if (texts != nullptr) {
+                    distinct_part[2].put_null();
+                    distinct_part[3].put_text(texts->value(static_cast<std::int32_t>(value)));
+                } else {
+                    distinct_part[2].put(value);
+                    distinct_part[3].put_null();
+                }
+                ++pairs;
+            }
+        }
+        first_group += static_cast<std::int64_t>(slice->groups.size());
+    }
+    add("distinct", std::move(distinct_part), pairs);
+    return parts;
+}
+
+Status Window::Impl::restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts) {
+    OMNI_RETURN_NOT_OK(valid_);
+    std::map<std::string, const Batch*> by_name;
+    for (const auto& [name, batch] : parts) by_name[name] = batch.get();
+    for (const char* name : {"spec", "counts", "groups", "distinct"})
+        if (by_name.count(name) == 0) return lacks(std::string("part '") + name + "'");
+
+    const Column* lines = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(*by_name["spec"], "spec", "line", Type::string, &lines));
+    const std::vector<std::string> wanted = spec_lines();
+    for (std::size_t i = 0; i < std::max(wanted.size(), static_cast<std::size_t>(lines->length)); ++i) {
+        const bool saved_has = i < static_cast<std::size_t>(lines->length);
+        const std::string saved =
+            saved_has ? std::string(lines->text(static_cast<std::int64_t>(i))) : "nothing";
+        const std::string ours = i < wanted.size() ? wanted[i] : "nothing";
+        if (saved != ours)
+            return {Code::state, "the snapshot of window '" + spec.name + "' does not fit: it has \"" +
+                                     saved + "\" where the job has \"" + ours + "\""};
+    }
+
+    const Batch& saved_counts = *by_name["counts"];
+    const Column* aggregated = nullptr;
+    const Column* late = nullptr;
+    const Column* watermark = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "aggregated", Type::int64, &aggregated));
+    OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "late", Type::int64, &late));
+    OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "watermark_ms", Type::int64, &watermark));
+    if (saved_counts.rows != 1) return lacks("row in its part 'counts'");
+
+    failed_ = Status();
+    open_.clear();
+    near_span_ms_ = 0;
+    counts.aggregated = aggregated->lanes<std::int64_t>()[0];
+    counts.late = late->lanes<std::int64_t>()[0];
+    closed_ms_ = watermark->lanes<std::int64_t>()[0];
+    std::vector<std::pair<Slice*, std::uint32_t>> restored;
+    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], &restored));
+    return restore_distinct(*by_name["distinct"], restored);
+}
+
+Status Window::Impl::restore_groups(const Batch& groups,
+                                    std::vector<std::pair<Slice*, std::uint32_t>>* restored) {
+    const Column* starts = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(groups, "groups", "window_start_ms", Type::int64, &starts));
+    std::vector<const Column*> keys(keys_.size());
+    for (std::size_t i = 0; i < keys_.size(); ++i)
+        OMNI_RETURN_NOT_OK(find_column(groups, "groups", "key " + keys_[i].column,
+                                       KeyLayout::is_text(keys_[i].type) ? Type::string : keys_[i].type,
+                                       &keys[i]));
+    std::vector<const Column*> words;
+    for (const Accumulator& accumulator : accumulators_) {
+        OMNI_RETURN_NOT_OK(
+            find_column(groups, "groups", accumulator.name, Type::int64, &words.emplace_back()));
+        if (accumulator.add == Add::squares)
+            OMNI_RETURN_NOT_OK(find_column(groups, "groups", accumulator.name + " high", Type::int64,
+                                           &words.emplace_back()));
+    }
+
+    const auto* starts_ms = starts->lanes<std::int64_t>();
+    for (std::int64_t begin = 0; begin < groups.rows;) {
+        std::size_t count = 0;
+        while (count < kBlock && begin + static_cast<std::int64_t>(count) < groups.rows &&
+               starts_ms[begin + static_cast<std::int64_t>(count)] == starts_ms[begin]) {
+            order_[count] = static_cast<std::int32_t>(begin + static_cast<std::int64_t>(count));
+            ++count;
+        }
+        const std::int64_t index = index_of(starts_ms[begin]);
+        std::unique_ptr<Slice>& slice = open_[index];
+        if (slice == nullptr) slice = make_slice(index);
+        if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms_)
+            return {Code::state, "the window snapshot has a window that cannot be open, from " +
+                                     std::to_string(starts_ms[begin]) + " ms"};
+        std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
+        for (std::size_t i = 0; i < keys_.size(); ++i) {
+            Dictionary* texts =
+                keys_[i].codes != nullptr ? &keys_[i].codes->own() : slice->key_texts[i].get();
+            layout_.pack(i, *keys[i], order_, count, nullptr, texts, key_words_.data());
+        }
+        const std::size_t known = slice->groups.size();
+        slice->groups.find_or_insert(key_words_.data(), count, group_);
+        if (slice->groups.size() != known + count)
+            return {Code::state, "the window snapshot has a key twice"};
+        for (std::size_t i = 0; i < count; ++i) {
+            std::uint64_t* row = slice->groups.row(group_[i]);
+            for (std::size_t word = 0; word < words.size(); ++word)
+                row[layout_.words() + word] =
+                    static_cast<std::uint64_t>(words[word]->lanes<std::int64_t>()[order_[i]]);
+            restored->emplace_back(slice.get(), group_[i]);
+        }
+        begin += static_cast<std::int64_t>(count);
+    }
+    return {};
+}
+
+Status Window::Impl::restore_distinct(const Batch& values,
+                                      const std::vector<std::pair<Slice*, std::uint32_t>>& restored) {
+    const Column* names = nullptr;
+    const Column* groups = nullptr;
+    const Column* numbers = nullptr;
+    const Column* texts = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "accumulator", Type::string, &names));
+    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "group", Type::int64, &groups));
+    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "number", Type::int64, &numbers));
+    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "text", Type::string, &texts));
+    for (std::int64_t row = 0; row < values.rows; ++row) {
+        std::size_t number = 0;
+        while (number < distinct_.size() &&
+               accumulators_[distinct_[number].accumulator].name != names->text(row))
+            ++number;
+        const auto group = static_cast<std::uint64_t>(groups->lanes<std::int64_t>()[row]);
+        if (number == distinct_.size() || group >= restored.size())
+            return {Code::state, "the window snapshot has a distinct value that belongs to no group"};
+        const DistinctColumn& distinct = distinct_[number];
+        DistinctSet& set = restored[group].first->distinct[number];
+        std::uint64_t value = static_cast<std::uint64_t>(numbers->lanes<std::int64_t>()[row]);
+        if (KeyLayout::is_text(distinct.type)) {
+            Dictionary& dictionary = distinct.codes != nullptr ? distinct.codes->own() : *set.texts;
+            value = static_cast<std::uint64_t>(dictionary.encode(texts->text(row)));
+        }
+        std::uint64_t pair[2] = {restored[group].second, value};
+        if (distinct.key_words() == 1) pair[0] = pair[0] << 32 | static_cast<std::uint32_t>(value);
+        std::uint32_t ignored = 0;
+        set.pairs.find_or_insert(pair, 1, &ignored);
+    }
+    return {};
+}
+
+}  // namespace omnistream
