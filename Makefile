@@ -50,9 +50,10 @@ bench: $(VENV)/.bench
 bench-pipeline: $(VENV)/.bench
 	$(BIN)/python bench/pipeline.py $(ARGUMENTS)
 
-# Every JSON decoder that we know on the same work. Last line: JSON. Narrow it with ARGUMENTS="--workloads flat --peers simdjson omnistream".
+# Many JSON decoders on the same work. Last line: JSON. ARGUMENTS="--workloads flat --peers omnistream simdjson" narrows
+# it; without, the figures go to bench/results, too.
 bench-decode: $(VENV)/.bench build/bench-decode/simdjson_peer
-	$(BIN)/python bench/decode/run.py --save $(ARGUMENTS)
+	$(BIN)/python bench/decode/run.py $(or $(ARGUMENTS),--save)
 
 # simdjson's single-header pair comes in the source package of pysimdjson.
 build/bench-decode/simdjson.cpp: $(VENV)/.venv

@@ -1,4 +1,4 @@
-"""The whole path through `Pipeline.push`, in blocks of 2 MiB and in small ones. See pipeline.py for memory and one pinned core."""
+"""The whole path through `Pipeline.push`, in big and in small blocks; pipeline.py measures memory, too."""
 
 from __future__ import annotations
 

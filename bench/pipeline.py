@@ -1,11 +1,12 @@
-"""The whole job on one core: source, decode, clean, window and derive over generated flat orders, at one length and at four times it.
+"""The whole job on one core, source to derive, over generated flat orders of two lengths.
 
     make bench-pipeline
     python bench/pipeline.py --events 500000 --rounds 5
 
-Each run is a process of its own, pinned to one core: ``omnistream.run_job`` on a file in the page cache. Prints events/s (the median)
-and the peak of the resident memory for both lengths; the last line is one JSON object. A stream four times as long lasts four times as
-long in event time, too, so the state that a job has to keep is the same and memory must not grow.
+Each run is a process of its own, pinned to one core: ``omnistream.run_job`` on a file in the page cache.
+Prints events/s (the median) and the peak of the resident memory for both lengths; the last line is one JSON
+object. A stream four times as long lasts four times as long in event time, too, so the state that a job has
+to keep is the same and memory must not grow.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 HOUR_MS = 3_600_000
 EVENTS = 1_000_000
-# At the default length 8,300 events a minute, as in the flat file of bench/decode.
+# 8,300 events a minute of about 50,000 SKUs, as in the flat file of bench/decode.
 EVENTS_PER_HOUR = 500_000
 TIMES_AS_LONG = 4
 
@@ -64,7 +65,12 @@ JOB: dict[str, Any] = {
 
 def stream(events: int, events_per_hour: int = EVENTS_PER_HOUR) -> dict[str, Any]:
     """Options of `omnistream.generate.generate` for a stream at a fixed rate."""
-    return {"events": events, "span_ms": events * HOUR_MS // events_per_hour, "duplicates": 0.001}
+    return {
+        "events": events,
+        "span_ms": events * HOUR_MS // events_per_hour,
+        "styles": 2_000,
+        "duplicates": 0.001,
+    }
 
 
 def run_once(path: str) -> dict[str, Any]:
@@ -104,7 +110,9 @@ def measure(path: Path, events: int, rounds: int, cpu: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=EVENTS, help="of the shorter stream (default %(default)s)")
+    parser.add_argument(
+        "--events", type=int, default=EVENTS, help="of the shorter stream (default %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="default: the last")
     parser.add_argument("--run", metavar="FILE", help=argparse.SUPPRESS)  # what each process does
@@ -122,7 +130,10 @@ def main() -> None:
             generate(path, **stream(events))
             result = results[name] = measure(path, events, options.rounds, options.cpu)
             speed = result["events_per_second"] / 1e6
-            print(f"{events:>12,} events: {speed:.2f} M events/s, peak {result['peak_rss_mb']:.0f} MB", flush=True)
+            print(
+                f"{events:>12,} events: {speed:.2f} M events/s, peak {result['peak_rss_mb']:.0f} MB",
+                flush=True,
+            )
     growth = round(results["long"]["peak_rss_mb"] / results["short"]["peak_rss_mb"], 3)
     print(json.dumps({**results, "peak_rss_long_vs_short": growth}))
 

@@ -1,7 +1,8 @@
 """What a program made of a file, as checksums that do not depend on how it holds its columns.
 
-Per column: the nulls, the CRC-32 of the values and, for strings, the CRC-32 of the lengths. Rows are order lines, with the fields
-of their message repeated; integers, decimals times 10**4 and times in ms since 1970 are int64; a null is 0 or "".
+Per column: the nulls, the CRC-32 of the values and, for strings, the CRC-32 of the lengths. Rows are order
+lines, with the fields of their message repeated; integers, decimals times 10**4 and times in ms since 1970
+are int64; a null is 0 or "".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from shape import place_of
 
 from omnistream.schema import Field, Schema, parse_path
 
@@ -52,11 +54,9 @@ def _bytes(values: pa.Array) -> memoryview:
     if len(values) == 0:
         return memoryview(b"")
     offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
-    return (
-        memoryview(values.buffers()[2])[offsets[0] : offsets[-1]]
-        if offsets[-1] > offsets[0]
-        else memoryview(b"")
-    )
+    if offsets[-1] == offsets[0]:
+        return memoryview(b"")
+    return memoryview(values.buffers()[2])[offsets[0] : offsets[-1]]
 
 
 def _lanes(field: Field, values: pa.Array) -> np.ndarray:
@@ -72,15 +72,14 @@ def _lanes(field: Field, values: pa.Array) -> np.ndarray:
 
 def explode(table: pa.Table, schema: Schema) -> pa.Table:
     """Turn a table whose columns nest as the JSON does into rows as above."""
-    steps, _ = parse_path(schema.explode) if schema.explode else ((), 0)
     columns, parents, lines = {}, None, None
-    if steps:
-        lists = _descend(table, steps)
+    if schema.explode:
+        lists = _descend(table, parse_path(schema.explode)[0])
         parents, lines = pc.list_parent_indices(lists), pc.list_flatten(lists)
     for field in schema.fields:
-        keys, element = parse_path(field.json_path)
-        if element:
-            columns[field.name] = _members(lines, keys[element:])
+        in_line, keys = place_of(field)
+        if in_line:
+            columns[field.name] = _members(lines, keys)
         else:
             values = _descend(table, keys)
             columns[field.name] = values if parents is None else values.take(parents)

@@ -1,4 +1,4 @@
-"""DuckDB: read_json with the types given, into an Arrow table. It has no dictionary that grows with the data."""
+"""DuckDB: read_json with the types given, into an Arrow table. It has no dictionary that grows."""
 
 from __future__ import annotations
 

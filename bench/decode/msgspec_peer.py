@@ -43,7 +43,9 @@ def make_getter(paths: list[tuple[str, ...]]) -> Getter:
 
 
 def _struct(name: str, members: dict[str, Tree]) -> type[msgspec.Struct]:
-    return msgspec.defstruct(name, [(key, _type(key, branch) | None, None) for key, branch in members.items()], gc=False)
+    return msgspec.defstruct(
+        name, [(key, _type(key, branch) | None, None) for key, branch in members.items()], gc=False
+    )
 
 
 def _type(key: str, branch: Tree) -> type:

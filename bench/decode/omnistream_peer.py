@@ -29,7 +29,8 @@ class Lines:
 
     def run(self) -> None:
         if len(self._work) == 1:
-            return _decode_lines(*self._work[0], use=_drop)
+            _decode_lines(*self._work[0], use=_drop)
+            return
         threads = [threading.Thread(target=_decode_lines, args=(*work, _drop)) for work in self._work]
         for thread in threads:
             thread.start()

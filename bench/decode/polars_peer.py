@@ -1,4 +1,4 @@
-"""Polars: read_ndjson with the types given. Categories become Categorical where that is the work."""
+"""Polars: read_ndjson with the types given; times are read as strings and then converted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Peer:
         self._path = path
         tree = tree_of(workload.schema)
         self._schema = {key: _type(branch) for key, branch in tree.items()}
-        self._times = [key for key, each in tree.items() if isinstance(each, Field) and each.type == "timestamp"]
+        self._times = [
+            key for key, each in tree.items() if isinstance(each, Field) and each.type == "timestamp"
+        ]
 
     def run(self) -> pl.DataFrame:
         frame = pl.read_ndjson(self._path, schema=self._schema)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from shape import place_of
 
 from omnistream.schema import Field, Schema, parse_path
 
@@ -19,12 +20,11 @@ TYPES = {"int64": pa.int64(), "decimal": pa.float64()}
 
 def to_table(events: Iterable[Any], schema: Schema, make_getter: MakeGetter) -> pa.Table:
     """One row per line, with the values of its message repeated."""
-    paths = [parse_path(field.json_path) for field in schema.fields]
-    message = make_getter([keys for keys, element in paths if not element])
-    names = [field for field, (_, element) in zip(schema.fields, paths, strict=True) if not element]
+    message_fields = [field for field in schema.fields if not place_of(field)[0]]
+    line_fields = [field for field in schema.fields if place_of(field)[0]]
+    message = make_getter([place_of(field)[1] for field in message_fields])
     if schema.explode:
-        line = make_getter([keys[element:] for keys, element in paths if element])
-        names += [field for field, (_, element) in zip(schema.fields, paths, strict=True) if element]
+        line = make_getter([place_of(field)[1] for field in line_fields])
         lines_of = make_getter([parse_path(schema.explode)[0]])
         rows: list[tuple[Any, ...]] = []
         for event in events:
@@ -32,8 +32,8 @@ def to_table(events: Iterable[Any], schema: Schema, make_getter: MakeGetter) -> 
             rows.extend([head + line(each) for each in lines_of(event)[0]])
     else:
         rows = [message(event) for event in events]
-    columns = zip(*rows, strict=True)
-    return pa.table({field.name: _array(field, values) for field, values in zip(names, columns, strict=True)})
+    columns = zip(message_fields + line_fields, zip(*rows, strict=True), strict=True)
+    return pa.table({field.name: _array(field, values) for field, values in columns})
 
 
 def _array(field: Field, values: tuple[Any, ...]) -> pa.Array:

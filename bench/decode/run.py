@@ -3,14 +3,14 @@
     make bench-decode                                    # everything
     python bench/decode/run.py --workloads flat nested --peers omnistream simdjson --events 200000 --rounds 9
 
-Prints a table per workload and, as the last line, one JSON object of throughput ratios (above 1: omnistream is faster). A ratio is
-the median of the ratios of the rounds, and a round runs every program once, one after the other.
+Prints a table per workload and, as the last line, one JSON object of throughput ratios (above 1: omnistream
+is faster). A ratio is the median of the ratios of the rounds, and a round runs every program once.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -219,8 +219,9 @@ def write_results(
     report = [
         f"# Decode, {date}",
         "",
-        f"{where['cpu']}, {where['cores']} cores (one used), {where['compiler']}, CPython {where['python']}; load average "
-        f"{where['load_average']:.1f} at the end. {options.rounds} rounds, medians; `make bench-decode`.",
+        f"{where['cpu']}, {where['cores']} cores (one used), {where['compiler']}, CPython {where['python']}; "
+        f"load average {where['load_average']:.1f} at the end. {options.rounds} rounds, medians; "
+        "`make bench-decode`.",
         "",
         *(line for outcome in outcomes for line in table(outcome)),
         "```json",
@@ -290,7 +291,7 @@ def main() -> None:
         one, two = pair.workers
         ratios["two_threads_vs_one"] = round(speed_ratio(two, one), 3)
     if options.save:
-        print(f"written: {write_results(datetime.date.today().isoformat(), ratios, outcomes, options)}")
+        print(f"written: {write_results(dt.date.today().isoformat(), ratios, outcomes, options)}")
     print(json.dumps(ratios))
 
 

@@ -10,19 +10,19 @@ from omnistream.schema import Field, Schema, parse_path
 Tree: TypeAlias = "dict[str, Tree] | list[Tree] | Field"
 
 
+def place_of(field: Field) -> tuple[bool, tuple[str, ...]]:
+    """Say whether a field stands in a line, and the keys that lead to it from there or from the message."""
+    keys, arrays = parse_path(field.json_path)
+    return bool(arrays), keys[arrays[-1] :] if arrays else keys
+
+
 def tree_of(schema: Schema) -> dict[str, Tree]:
     root: dict[str, Tree] = {}
     for field in schema.fields:
-        keys, element = parse_path(field.json_path)
+        keys, arrays = parse_path(field.json_path)
         at = root
         for depth, key in enumerate(keys[:-1], 1):
-            if depth == element:
-                at = at.setdefault(key, [{}])[0]  # type: ignore[index,assignment,union-attr]
-            else:
-                at = at.setdefault(key, {})  # type: ignore[assignment,union-attr]
+            below = at.setdefault(key, [{}] if depth in arrays else {})
+            at = below[0] if isinstance(below, list) else below  # type: ignore[assignment]
         at[keys[-1]] = field
     return root
-
-
-def nests(schema: Schema) -> bool:
-    return any(not isinstance(branch, Field) for branch in tree_of(schema).values())

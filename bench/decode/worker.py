@@ -1,9 +1,10 @@
-"""One program of the benchmark as a process that answers requests, so that rounds of several can be interleaved.
+"""One program of the benchmark as a process that answers requests, so that rounds can be interleaved.
 
     python bench/decode/worker.py PEER WORKLOAD EVENTS
 
-It prints one line of JSON when it is ready (its version) and then one for each line that it reads: ``answer`` gives the checksums of
-answers.py, ``run`` does the work once and gives the seconds that it took. The driver, run.py, pins it to a core.
+It prints one line of JSON when it is ready (its version) and then one for each line that it reads: ``answer``
+gives the checksums of answers.py, ``run`` does the work once and gives the seconds that it took. The driver,
+run.py, pins it to a core.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from omnistream.schema import Schema
 
 
 class Peer(Protocol):
-    """What a ``<name>_peer.py`` offers as ``load(workload, path)``; ``None`` from ``load`` says that it cannot do the workload."""
+    """What ``load(workload, path)`` of a ``<name>_peer.py`` returns; None when it cannot do the workload."""
 
     version: str
 

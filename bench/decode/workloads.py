@@ -1,14 +1,15 @@
-"""The workloads of the decode benchmark: what is in each file, and the columns that every program makes of it.
+"""The workloads of the decode benchmark: what is in each file, and the columns that programs make of it.
 
     python bench/decode/workloads.py            # write all files to build/bench-data
 
-Files are made from a seed with numpy alone, so that all programs, ours included, read bytes that none of them wrote. Flat and
-nested orders have the fields, sizes and distributions of ``bench/README.md``.
+Files are made from a seed with numpy alone, so that all programs, ours included, read bytes that none of them
+wrote. What the orders look like is in ``bench/README.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ class Workload:
     share : float
         Its events, as a share of those of the flat file.
     framing : str
-        ``lines``: one message a line. ``documents``: messages span lines, and each ends with a line that is ``}``.
+        ``lines``: one message a line. ``documents``: messages span lines; each ends with the line ``}``.
     """
 
     name: str
@@ -101,10 +102,8 @@ def _times(rng: np.random.Generator, first: int, count: int, total: int) -> list
     lag = np.where(rng.random(count) < 0.10, rng.random(count) * 30_000, rng.random(count) * 500)
     ms = np.maximum(due - lag, 0).astype(np.int64)
     parts = (ms // 3_600_000, ms // 60_000 % 60, ms // 1000 % 60, ms % 1000)
-    return [
-        "2026-11-11T%02d:%02d:%02d.%03dZ" % each
-        for each in zip(*(part.tolist() for part in parts), strict=True)
-    ]
+    rows = zip(*(part.tolist() for part in parts), strict=True)
+    return [f"2026-11-11T{h:02d}:{m:02d}:{s:02d}.{ms:03d}Z" for h, m, s, ms in rows]
 
 
 def _prices(rng: np.random.Generator, count: int) -> tuple[list[float], list[float], list[float]]:
@@ -128,23 +127,23 @@ def _heads(rng: np.random.Generator, first: int, count: int, total: int) -> list
     """The message-level values of orders, as JSON texts, one list per field."""
     orders = (np.arange(first, first + count) - rng.integers(0, 50, count)).clip(0).tolist()
     return [
-        [f'"{id}"' for id in _ids(rng, count)],
-        [f'"{type}"' for type in _choices(rng, TYPES, count)],
+        [f'"{event}"' for event in _ids(rng, count)],
+        [f'"{kind}"' for kind in _choices(rng, TYPES, count)],
         [f'"{time}"' for time in _times(rng, first, count, total)],
-        ['"O20261111%07d"' % order for order in orders],
+        [f'"O20261111{order:07d}"' for order in orders],
         [f'"{channel}"' for channel in _choices(rng, CHANNELS, count)],
-        ['"S%04d"' % store for store in rng.integers(0, STORES, count).tolist()],
-        ['"C%07d"' % customer for customer in rng.integers(0, CUSTOMERS, count).tolist()],
+        [f'"S{store:04d}"' for store in rng.integers(0, STORES, count).tolist()],
+        [f'"C{customer:07d}"' for customer in rng.integers(0, CUSTOMERS, count).tolist()],
     ]
 
 
 def _tails(rng: np.random.Generator, count: int) -> list[list[str]]:
     """The line-level values of orders, as JSON texts."""
     return [
-        ['"SKU%05d"' % sku for sku in _zipf_skus(rng, count)],
+        [f'"SKU{sku:05d}"' for sku in _zipf_skus(rng, count)],
         [f'"{SIZES[size]}"' for size in rng.integers(0, len(SIZES), count).tolist()],
         [str(quantity) for quantity in rng.integers(1, 6, count).tolist()],
-        *(["%.2f" % value for value in values] for values in _prices(rng, count)),
+        *([f"{value:.2f}" for value in values] for values in _prices(rng, count)),
     ]
 
 
@@ -178,7 +177,7 @@ def _shuffled(rng: np.random.Generator, first: int, count: int, total: int) -> L
 
 
 def _mixed(rng: np.random.Generator, first: int, count: int, total: int) -> Lines:
-    """Three producers: another order of keys, other spacing, fields that one lacks and fields that only one has."""
+    """Three producers: with other orders of keys, other spacing, fewer and more fields."""
     compact = _template(FLAT_KEYS) + "\n"
     at = {key: place for place, key in enumerate(FLAT_KEYS)}
     spaced_keys = (
@@ -218,10 +217,10 @@ def _nested(rng: np.random.Generator, first: int, count: int, total: int) -> Lin
     template = _template((*HEAD_KEYS[:-1], "customer", "currency", "lines")) + "\n"
     customer = '{"id":%s,"phone":"%d","address":"%s%d号"}'
     begin = 0
-    for *values, id, phone, street, number, end in zip(
+    for *values, person_id, phone, street, number, end in zip(
         *heads, customers, phones, streets, numbers, ends, strict=True
     ):
-        person = customer % (id, phone, ADDRESSES[street], number)
+        person = customer % (person_id, phone, ADDRESSES[street], number)
         yield template % (*values, person, '"CNY"', f"[{','.join(lines[begin:end])}]")
         begin = end
 
@@ -302,14 +301,17 @@ def _wide_fillers() -> list[list[tuple[str, str]]]:
     ][:53]
     fields = [(name, f"<{_WIDE_KINDS[place % len(_WIDE_KINDS)]}>") for place, name in enumerate(names)]
     cuts = [0, 2, 8, 20, 30, 42, 53]
-    return [fields[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)]
+    return [fields[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
 _WIDE_AREAS = ["session", "device", "page", "referrer", "campaign", "experiment", "geo", "consent", "cart"]
 _WIDE_FILLERS = _wide_fillers()
 
 # After Shopify's public documentation of the Order resource of its REST Admin API; values are ours.
-_MONEY = '{"shop_money":{"amount":<price>,"currency_code":"CNY"},"presentment_money":{"amount":<price>,"currency_code":"CNY"}}'
+_MONEY = (
+    '{"shop_money":{"amount":<price>,"currency_code":"CNY"},'
+    '"presentment_money":{"amount":<price>,"currency_code":"CNY"}}'
+)
 _SHOPIFY_ADDRESS = (
     '{"first_name":<word>,"address1":<text>,"phone":<hex>,"city":"晋江","zip":"362200","province":"福建省","country":"China",'
     '"last_name":<word>,"address2":null,"company":null,"latitude":<real>,"longitude":<real>,"name":<word>,"country_code":"CN",'
@@ -357,14 +359,18 @@ def _shopify(rng: np.random.Generator, first: int, count: int, total: int) -> Li
         tails = zip(*_tails(rng, lines_of[at]), strict=True)
         for number, (sku, _, quantity, price, _, discount) in enumerate(tails):
             lines.append(
-                f'{{"id":{10**12 + 8 * (first + at) + number},{line_begin[pick[3]]}"price":"{price}","quantity":{quantity},"sku":{sku},'
+                f'{{"id":{10**12 + 8 * (first + at) + number},{line_begin[pick[3]]}"price":"{price}",'
+                f'"quantity":{quantity},"sku":{sku},'
                 f'"total_discount":"{discount}",{line_end[pick[4]]}}}'
             )
         time = times[at][:-6] + '+08:00"'
         yield (
-            f'{{"id":{5 * 10**12 + first + at},{before[pick[0]]}"created_at":{time},"currency":"CNY",{middle[pick[1]]}'
-            f'"financial_status":"{status[at]}","name":"#{1000 + first + at}","source_name":{channels[at]},{after[pick[2]]}'
-            f'"customer":{{"id":{int(customers[at][2:-1])},"state":"enabled","currency":"CNY"}},"line_items":[{",".join(lines)}]}}\n'
+            f'{{"id":{5 * 10**12 + first + at},{before[pick[0]]}"created_at":{time},'
+            f'"currency":"CNY",{middle[pick[1]]}'
+            f'"financial_status":"{status[at]}","name":"#{1000 + first + at}",'
+            f'"source_name":{channels[at]},{after[pick[2]]}'
+            f'"customer":{{"id":{int(customers[at][2:-1])},"state":"enabled","currency":"CNY"}},'
+            f'"line_items":[{",".join(lines)}]}}\n'
         )
 
 
@@ -440,10 +446,11 @@ def main() -> None:
     parser.add_argument(
         "--events", type=int, default=1_000_000, help="events of the flat file (default %(default)s)"
     )
+    events = parser.parse_args().events
     for workload in WORKLOADS.values():
-        path = workload.file(parser.parse_args().events)
+        path = workload.file(events)
         print(
-            f"{workload.name:<18} {workload.events(parser.parse_args().events):>9} events {path.stat().st_size:>12} bytes  {path}"
+            f"{workload.name:<18} {workload.events(events):>9} events {path.stat().st_size:>12} bytes {path}"
         )
 
 
