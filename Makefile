@@ -3,13 +3,13 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = $(wildcard cpp/*.cpp cpp/src/* cpp/include/omnistream/* kernels/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
-CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/*)
+CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/decode/*.cpp)
 # Peers of the benchmarks that the package does not name.
 PYSIMDJSON = pysimdjson==7.0.2
 CHDB = 'chdb>=3,<5'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize lint format bench bench-decode bench-pipeline clean
+.PHONY: demo test test-python test-native test-sanitize fuzz lint format bench bench-decode bench-pipeline clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -30,6 +30,11 @@ test-sanitize: $(VENV)/.test
 	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_FLAGS) -DOMNISTREAM_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# Decode against itself on arbitrary bytes; needs clang with libFuzzer.
+SECONDS = 60
+fuzz: $(VENV)/.test
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
