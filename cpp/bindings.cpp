@@ -149,7 +149,7 @@ Schema schema_of(const py::dict& options) {
             .name = get<std::string>(field, "name"),
             .path = get<std::vector<std::string>>(field, "path"),
             .type = type_of(get<std::string>(field, "type")),
-            .level = static_cast<std::uint8_t>(get<bool>(field, "in_line")),
+            .level = static_cast<std::uint8_t>(get<int>(field, "level")),
             .required = get<bool>(field, "required"),
             .coerce = get<bool>(field, "coerce"),
             .timestamp_forms = static_cast<std::uint8_t>(get<int>(field, "timestamp_forms")),
@@ -159,12 +159,15 @@ Schema schema_of(const py::dict& options) {
             .default_string = get<std::string>(field, "default_string"),
         });
     }
-    const auto explode = get<std::vector<std::string>>(options, "explode");
-    if (!explode.empty()) schema.explode.push_back({explode, get<std::string>(options, "explode_name")});
+    for (const py::handle item : options["explode"]) {
+        const auto array = item.cast<py::dict>();
+        schema.explode.push_back(
+            {get<std::vector<std::string>>(array, "path"), get<std::string>(array, "name")});
+    }
     schema.max_message_bytes = get<std::int64_t>(options, "max_message_bytes");
     schema.max_depth = get<std::int32_t>(options, "max_depth");
     schema.strict_utf8 = get<bool>(options, "strict_utf8");
-    schema.array_messages = get_or(options, "array_messages", false);
+    schema.array_messages = get<bool>(options, "array_messages");
     return schema;
 }
 

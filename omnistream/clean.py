@@ -1,6 +1,6 @@
 """clean: rules as data, duplicates within a time bound, and the watermark that each row meets.
 
-The meaning is in ``tests/reference.py``; the C++ engine is ``cpp/src/clean.cpp`` and what it names.
+The meaning is in ``tests/reference/clean.py``; the C++ engine is ``cpp/src/clean.cpp`` and what it names.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """decode: JSON messages to columns, by a decoder compiled from the job's schema.
 
-The meaning is in ``tests/reference.py``; the C++ engine is ``cpp/src/decode.cpp`` and what it names.
+The meaning is in ``tests/reference/decode.py``; the C++ engine is ``cpp/src/decode.cpp`` and what it names.
 """
 
 from __future__ import annotations

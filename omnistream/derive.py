@@ -2,7 +2,7 @@
 
 Mean and standard deviation of daily demand over a rolling horizon, and safety stock ``z * sigma * sqrt(L)``
 (Silver, Pyke & Peterson, *Inventory Management and Production Planning and Scheduling*, 3rd ed., ch. 7).
-The meaning is in ``tests/reference.py``; the C++ engine is ``cpp/src/demand.cpp``.
+The meaning is in ``tests/reference/derive.py``; the C++ engine is ``cpp/src/demand.cpp``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from omnistream.errors import SchemaError, SourceError
-from omnistream.schema import DECIMAL_SCALE, MAX_FIELDS_PER_LEVEL, Field, Schema, _join_keys, parse_path
+from omnistream.schema import DECIMAL_SCALE, MAX_FIELDS_PER_LEVEL, Field, Schema, join_path, parse_path
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 16 << 20
@@ -327,8 +327,11 @@ def _walk(place: Place, value: Any, profile: _Profile) -> None:
 
 
 def _place(path: str) -> Place:
-    keys, element = parse_path(path)
-    return (*keys[:element], None, *keys[element:]) if element else keys
+    keys, ends = parse_path(path)
+    place: list[str | None] = []
+    for at, key in enumerate(keys, start=1):
+        place += [key, None] if at in ends else [key]
+    return tuple(place)
 
 
 def _path(place: Place) -> str:
@@ -337,7 +340,7 @@ def _path(place: Place) -> str:
         if key is None:
             text += "[]"
         else:
-            text += ("." if text else "") + _join_keys([key])
+            text += ("." if text else "") + join_path([key])
     return text
 
 
@@ -372,7 +375,8 @@ def _choose_array(profile: _Profile) -> tuple[Place, list[str]]:
 
 def _readable(place: Place, explode: Place) -> bool:
     if None not in place:
-        return place != explode[:-1]  # null instead of the array
+        # Null, or an object, instead of the array is not a place of its own.
+        return not explode or place[: len(explode) - 1] != explode[:-1]
     return (
         place[: len(explode)] == explode and None not in place[len(explode) :] and len(place) > len(explode)
     )

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,8 +30,11 @@ TYPES = ("string", "dictionary", "int32", "int64", "decimal", "float64", "bool",
 TIMESTAMP_FORMATS = {"iso8601": 1, "iso8601_utc": 2, "epoch_s": 4, "epoch_ms": 8}
 DECIMAL_SCALE = 4
 
-# The core keeps "which fields were seen" in one 64-bit word per level.
+# The core keeps which fields a level has shown in one 64-bit word, and which objects in another.
 MAX_FIELDS_PER_LEVEL = 64
+MAX_OBJECTS = 60
+# Levels of rows: the message and the elements of so many arrays inside each other.
+MAX_ARRAYS = 3
 MAX_DEPTH_LIMIT = 1024
 MAX_MESSAGE_BYTES_LIMIT = 2**31 - 1
 
@@ -148,13 +152,16 @@ class Schema:
     fields : tuple of Field
         The columns, in order.
     explode : str
-        The path of the array of lines, ``lines[]`` or ``order.lines[]``; empty: one row per message.
+        The path of the array of lines, ``lines[]`` or ``order.fulfillments[].items[]``: a row per element of
+        the last array, the values further out repeated. Empty: one row per message.
     max_message_bytes : int
         Longer messages are rejected unread.
     max_depth : int
         Deeper nesting is rejected; the message's own object is depth 1.
     strict_utf8 : bool
         Check the strings that no column keeps, too.
+    array_messages : bool
+        A message is a JSON array of messages, all at its position; one that is an object stands for itself.
     """
 
     name: str
@@ -163,6 +170,7 @@ class Schema:
     max_message_bytes: int = 1 << 20
     max_depth: int = 64
     strict_utf8: bool = False
+    array_messages: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -214,6 +222,7 @@ class Schema:
         table["max_message_bytes"] = self.max_message_bytes
         table["max_depth"] = self.max_depth
         table["strict_utf8"] = self.strict_utf8
+        table["array_messages"] = self.array_messages
         table["field"] = [field.to_dict() for field in self.fields]
         return table
 
@@ -258,24 +267,32 @@ class Schema:
 
     def to_core(self) -> dict[str, Any]:
         """Return the schema as the extension takes it."""
-        explode, _ = parse_path(self.explode) if self.explode else ((), 0)
         return {
             "fields": [self._field_to_core(field) for field in self.fields],
-            "explode": list(explode),
-            "explode_name": self.explode,
+            "explode": self._arrays(),
             "max_message_bytes": self.max_message_bytes,
             "max_depth": self.max_depth,
             "strict_utf8": self.strict_utf8,
+            "array_messages": self.array_messages,
         }
 
+    def _arrays(self) -> list[dict[str, Any]]:
+        """Return the exploded arrays, outermost first: keys from the element around it, and its own path."""
+        keys, ends = parse_path(self.explode) if self.explode else ((), ())
+        starts = (0, *ends)
+        return [
+            {"path": list(keys[start:end]), "name": join_path(keys[:end], ends[: level + 1])}
+            for level, (start, end) in enumerate(zip(starts, ends, strict=False))
+        ]
+
     def _field_to_core(self, field: Field) -> dict[str, Any]:
-        keys, element = parse_path(field.json_path)
+        keys, ends = parse_path(field.json_path)
         lane = lane_value(field)
         return {
             "name": field.name,
-            "path": list(keys[element:]),
+            "path": list(keys[ends[-1] if ends else 0 :]),
             "type": field.type,
-            "in_line": element > 0,
+            "level": len(ends),
             "required": field.required,
             "coerce": field.coerce,
             "timestamp_forms": sum(TIMESTAMP_FORMATS[form] for form in set(field.format)),
@@ -290,8 +307,9 @@ class Schema:
             raise SchemaError("the name must be a non-empty string")
         if not self.fields:
             raise SchemaError("no fields; add at least one [[field]]")
-        if not isinstance(self.strict_utf8, bool):
-            raise SchemaError(f"strict_utf8 must be true or false, not {self.strict_utf8!r}")
+        for flag in ("strict_utf8", "array_messages"):
+            if not isinstance(getattr(self, flag), bool):
+                raise SchemaError(f"{flag} must be true or false, not {getattr(self, flag)!r}")
         for limit, highest in (
             ("max_message_bytes", MAX_MESSAGE_BYTES_LIMIT),
             ("max_depth", MAX_DEPTH_LIMIT),
@@ -306,50 +324,61 @@ class Schema:
     def _check_explode(self) -> None:
         if not isinstance(self.explode, str):
             raise SchemaError(f"explode must be one path such as 'lines[]', not {self.explode!r}")
-        if self.explode:
-            keys, element = parse_path(self.explode)
-            if element != len(keys):
-                raise SchemaError(f"explode = {self.explode!r} must end with [], such as 'lines[]'")
+        if not self.explode:
+            return
+        keys, ends = parse_path(self.explode)
+        if not ends or ends[-1] != len(keys):
+            raise SchemaError(f"explode = {self.explode!r} must end with [], such as 'lines[]'")
+        if len(ends) > MAX_ARRAYS:
+            raise SchemaError(
+                f"explode = {self.explode!r} enters {len(ends)} arrays; at most {MAX_ARRAYS} can be"
+            )
 
     def _check_fields(self) -> None:
         names = set()
-        levels = {"message": 0, "line": 0}
+        levels: Counter[int] = Counter()
+        objects: set[tuple[str, ...]] = set()
         for field in self.fields:
             where = f"field {field.name!r}"
             if field.name in names:
                 raise SchemaError(f"{where}: two fields have this name; rename one")
             names.add(field.name)
-            keys, element = parse_path(field.json_path)
-            if element:
-                self._check_line_path(where, field.path, keys, element)
-            levels["line" if element else "message"] += 1
-            depth = len(keys) + (element > 0)
+            keys, ends = parse_path(field.json_path)
+            if ends:
+                self._check_line_path(where, field.path, keys, ends)
+            levels[len(ends)] += 1
+            objects.update(keys[:length] for length in range(1, len(keys)))
+            depth = len(keys) + len(ends)
             if depth > self.max_depth:
                 raise SchemaError(f"{where}: path is {depth} deep; raise max_depth = {self.max_depth}")
         for level, count in levels.items():
             if count > MAX_FIELDS_PER_LEVEL:
-                raise SchemaError(f"{count} {level}-level fields; at most {MAX_FIELDS_PER_LEVEL} can be")
+                what = "line-level" if level else "message-level"
+                raise SchemaError(f"{count} {what} fields; at most {MAX_FIELDS_PER_LEVEL} can be")
+        if len(objects) > MAX_OBJECTS:
+            raise SchemaError(f"the paths enter {len(objects)} objects; at most {MAX_OBJECTS} can be")
 
-    def _check_line_path(self, where: str, path: str, keys: tuple[str, ...], element: int) -> None:
-        array = _join_keys(keys[:element]) + "[]"
+    def _check_line_path(self, where: str, path: str, keys: tuple[str, ...], ends: tuple[int, ...]) -> None:
+        array = join_path(keys[: ends[-1]], ends)
         if not self.explode:
             raise SchemaError(f"{where}: path {path!r} enters an array; set explode = {array!r}")
-        if keys[:element] != parse_path(self.explode)[0]:
+        known, known_ends = parse_path(self.explode)
+        if keys[: ends[-1]] != known[: ends[-1]] or ends != known_ends[: len(ends)]:
             raise SchemaError(
                 f"{where}: path {path!r} enters a second array; only {self.explode!r} is exploded"
             )
-        if element == len(keys):
+        if ends[-1] == len(keys):
             raise SchemaError(f"{where}: path {path!r} names a whole line; add a key after []")
 
     def _check_paths(self) -> None:
         """Refuse two readers of one place, and a place that must be a value and an object at once."""
-        lines = parse_path(self.explode)[0] if self.explode else ()
         owners: dict[tuple[str, ...], str] = {}
-        if lines:
-            owners[*lines, _ELEMENT] = f"explode = {self.explode!r}"
+        lines = _place(self.explode) if self.explode else ()
+        arrays = [lines[: at + 1] for at, key in enumerate(lines) if key == _ELEMENT]
+        for array in arrays:
+            owners[array] = f"explode = {self.explode!r}"
         for field in self.fields:
-            keys, element = parse_path(field.json_path)
-            place = (*keys[:element], _ELEMENT, *keys[element:]) if element else keys
+            place = _place(field.json_path)
             if place in owners:
                 raise SchemaError(
                     f"field {field.name!r}: path {field.json_path!r} feeds {owners[place]}, too"
@@ -360,42 +389,63 @@ class Schema:
                 if place[:length] in owners and place[length - 1] != _ELEMENT:
                     leaf = owners[place[:length]]
                     raise SchemaError(f"{leaf} reads a value where {owner} enters it; change one path")
-            if lines and place[: len(lines)] == lines and place[len(lines)] != _ELEMENT:
-                raise SchemaError(f"{owner}: its path enters {self.explode!r} without []; write the [], too")
+            for array in arrays:
+                before = len(array) - 1
+                if place[:before] == array[:before] and place[before : before + 1] != (_ELEMENT,):
+                    if len(place) == before:
+                        raise SchemaError(
+                            f"{owner} reads a value where {self.explode!r} enters it; change one path"
+                        )
+                    raise SchemaError(
+                        f"{owner}: its path enters {self.explode!r} without []; write the [], too"
+                    )
 
 
-# Stands between the explode path and the keys of an element in _check_paths.
+# Stands between an array's path and the keys of its elements in _check_paths.
 _ELEMENT = "[]"
 
-_SCHEMA_KEYS = ("name", "explode", "max_message_bytes", "max_depth", "strict_utf8", "field")
+
+def _place(path: str) -> tuple[str, ...]:
+    keys, ends = parse_path(path)
+    place: list[str] = []
+    for at, key in enumerate(keys, start=1):
+        place += [key, _ELEMENT] if at in ends else [key]
+    return tuple(place)
+
+
+_SCHEMA_KEYS = ("name", "explode", "max_message_bytes", "max_depth", "strict_utf8", "array_messages", "field")
 _FIELD_KEYS = ("name", "type", "path", "required", "coerce", "format", "default")
 
 
 @functools.lru_cache(maxsize=4096)
-def parse_path(text: str) -> tuple[tuple[str, ...], int]:
-    """Split a path into its keys and the number of keys up to and with the one that is followed by ``[]``.
+def parse_path(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Split a path into its keys, and where arrays are entered: after how many keys each ``[]`` stands.
 
     >>> parse_path('order.lines[].sku')
-    (('order', 'lines', 'sku'), 2)
+    (('order', 'lines', 'sku'), (2,))
     >>> parse_path('payload."a.b"')
-    (('payload', 'a.b'), 0)
+    (('payload', 'a.b'), ())
     """
     keys: list[str] = []
-    element = 0
+    ends: list[int] = []
     at = 0
     while True:
         key, at = _parse_key(text, at)
         keys.append(key)
         if text.startswith("[]", at):
-            if element:
-                raise SchemaError(f"path {text!r} has two []; only one array can be exploded")
-            element = len(keys)
+            ends.append(len(keys))
             at += 2
         if at == len(text):
-            return tuple(keys), element
+            return tuple(keys), tuple(ends)
         if text[at] != ".":
             raise SchemaError(f"path {text!r}: {text[at]!r} at character {at + 1}; quote keys that hold it")
         at += 1
+
+
+def join_path(keys: Iterable[str], ends: Iterable[int] = ()) -> str:
+    """Write a path as `parse_path` reads it."""
+    arrays = set(ends)
+    return ".".join(_quote_key(key) + "[]" * (at in arrays) for at, key in enumerate(keys, start=1))
 
 
 def _parse_key(text: str, at: int) -> tuple[str, int]:
@@ -423,10 +473,6 @@ def _quote_key(key: str) -> str:
     if key and not any(mark in key for mark in '."[]\\'):
         return key
     return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _join_keys(keys: Iterable[str]) -> str:
-    return ".".join(map(_quote_key, keys))
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

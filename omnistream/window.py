@@ -1,6 +1,6 @@
 """window: event-time windows of exact aggregates, keyed by any columns.
 
-The meaning is in ``tests/reference.py``; the C++ engine is ``cpp/src/window.cpp`` and what it names.
+The meaning is in ``tests/reference/window.py``; the C++ engine is ``cpp/src/window.cpp`` and what it names.
 """
 
 from __future__ import annotations

@@ -14,17 +14,18 @@ from omnistream.schema import BUILTIN, ORDER, ORDER_FLAT, Field, Schema, parse_p
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("sku", (("sku",), 0)),
-        ("customer.id", (("customer", "id"), 0)),
-        ("lines[].sku", (("lines", "sku"), 1)),
-        ("order.lines[].product.sku", (("order", "lines", "product", "sku"), 2)),
-        ('payload."a.b"', (("payload", "a.b"), 0)),
-        (r'"a\"b\\c"."d[]"[].e', (('a"b\\c', "d[]", "e"), 2)),
-        ('""', (("",), 0)),
-        ("größe.$id", (("größe", "$id"), 0)),
+        ("sku", (("sku",), ())),
+        ("customer.id", (("customer", "id"), ())),
+        ("lines[].sku", (("lines", "sku"), (1,))),
+        ("order.lines[].product.sku", (("order", "lines", "product", "sku"), (2,))),
+        ("order.fulfillments[].items[].sku", (("order", "fulfillments", "items", "sku"), (2, 3))),
+        ('payload."a.b"', (("payload", "a.b"), ())),
+        (r'"a\"b\\c"."d[]"[].e', (('a"b\\c', "d[]", "e"), (2,))),
+        ('""', (("",), ())),
+        ("größe.$id", (("größe", "$id"), ())),
     ],
 )
-def test_paths(text: str, expected: tuple[tuple[str, ...], int]) -> None:
+def test_paths(text: str, expected: tuple[tuple[str, ...], tuple[int, ...]]) -> None:
     assert parse_path(text) == expected
 
 
@@ -40,7 +41,13 @@ def test_paths(text: str, expected: tuple[tuple[str, ...], int]) -> None:
         ([Field("a", "string", "x.a")], "x[]", "field 'a': its path enters 'x\\[\\]' without \\[\\]"),
         ([Field("a", "string", "x")], "x[]", "field 'a' reads a value where explode = 'x\\[\\]' enters"),
         ([Field("a", "string")], "x", "must end with \\[\\]"),
-        ([Field("a", "string")], "x[].y[]", "two \\[\\]"),
+        ([Field("a", "string")], "w[].x[].y[].z[]", "enters 4 arrays; at most 3"),
+        (
+            [Field("a", "string", "x[].y.a")],
+            "x[].y[]",
+            "field 'a': its path enters 'x\\[\\].y\\[\\]' without",
+        ),
+        ([Field(f"f{i}", "int32", f"o{i}.x") for i in range(61)], "", "enter 61 objects; at most 60"),
         ([Field("a", "string")], "x[].y", "must end with \\[\\]"),
         ([], "", "no fields"),
         ([Field(f"f{i}", "int32") for i in range(65)], "", "65 message-level fields; at most 64"),
@@ -154,7 +161,7 @@ def test_toml(tmp_path) -> None:
                 "name": "ordered_at",
                 "path": ["order", "created.at"],
                 "type": "timestamp",
-                "in_line": False,
+                "level": 0,
                 "required": False,
                 "coerce": False,
                 "timestamp_forms": 10,
@@ -167,7 +174,7 @@ def test_toml(tmp_path) -> None:
                 "name": "price",
                 "path": ["price"],
                 "type": "decimal",
-                "in_line": True,
+                "level": 1,
                 "required": False,
                 "coerce": True,
                 "timestamp_forms": 1,
@@ -180,7 +187,7 @@ def test_toml(tmp_path) -> None:
                 "name": "sku",
                 "path": ["sku"],
                 "type": "dictionary",
-                "in_line": True,
+                "level": 1,
                 "required": True,
                 "coerce": False,
                 "timestamp_forms": 1,
@@ -190,11 +197,11 @@ def test_toml(tmp_path) -> None:
                 "default_string": "",
             },
         ],
-        "explode": ["order", "items"],
-        "explode_name": "order.items[]",
+        "explode": [{"path": ["order", "items"], "name": "order.items[]"}],
         "max_message_bytes": 1 << 20,
         "max_depth": 8,
         "strict_utf8": False,
+        "array_messages": False,
     }
     path.write_text(
         "[schema]\n[[schema.field]]\nname = 'a'\ntype = 'float64'\ndefault = 1\n", encoding="utf-8"

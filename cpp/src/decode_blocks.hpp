@@ -161,30 +161,27 @@ private:
         const char* begin = p;
         p = spaces(p);
         if (p == end || *p != '[') return read(begin, end, readable, ordinal);  // one message after all
-        bool first = true;
-        for (p = spaces(p + 1);; first = false) {
-            if (first && p != end && *p == ']') break;
-            const char* element = p;
-            p = p == end ? nullptr : reader_.skip_single(p, end, readable, 0);
-            if (p != nullptr && p - element > plan_.schema.max_message_bytes) {
-                reject(element, p, ordinal, DecodeReason::message_too_large, -1);
-            } else if (p != nullptr) {
-                read(element, p, readable, ordinal);
-            }
-            const char* next = p == nullptr ? nullptr : spaces(p);
-            if (next == nullptr || next == end || (*next != ',' && *next != ']')) {
-                const bool ends =
-                    next == end || element == end || (next == nullptr && reader_.was_truncated());
-                const char* at = next != nullptr ? next : element == end ? end : reader_.syntax_at();
-                return reject(element, end, ordinal,
+        p = spaces(p + 1);
+        if (p != end && *p == ']') return end_array(spaces(p + 1), end, ordinal);
+        for (;;) {
+            const char* behind = p == end ? nullptr : reader_.skip_single(p, end, readable, 0);
+            if (behind == nullptr) {
+                const bool ends = p == end || reader_.was_truncated();
+                const char* at = p == end ? end : reader_.syntax_at();
+                return reject(p, end, ordinal,
                               ends ? DecodeReason::truncated_json : DecodeReason::invalid_json,
-                              static_cast<std::int32_t>(at - element));
+                              static_cast<std::int32_t>(at - p));
             }
-            p = next;
-            if (*p == ']') break;
+            read(p, behind, readable, ordinal);
+            p = spaces(behind);
+            if (p == end) return reject(p, end, ordinal, DecodeReason::truncated_json, 0);
+            if (*p == ']') return end_array(spaces(p + 1), end, ordinal);
+            if (*p != ',') return reject(p, end, ordinal, DecodeReason::invalid_json, 0);
             p = spaces(p + 1);
         }
-        const char* rest = spaces(p + 1);
+    }
+
+    void end_array(const char* rest, const char* end, std::int32_t ordinal) {
         if (rest != end) reject(rest, end, ordinal, DecodeReason::trailing_data, 0);
     }
 

@@ -1,0 +1,54 @@
+"""What all tests share: how hard hypothesis tries, and the engines that must agree."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from omnistream import _core
+from tests.engines import CpuEngine, ReferenceEngine, missing_for_cuda
+
+# Derandomized: a failure is the same everywhere and every time.
+settings.register_profile(
+    "omnistream",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=40,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
+)
+settings.load_profile("omnistream")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that ask for `engine` on each of them, `decode_engine` also on each instruction set."""
+    for fixture in {"engine", "decode_engine"} & set(metafunc.fixturenames):
+        isas = _core.decode_isas() if fixture == "decode_engine" else [None]
+        names = ["reference", *[f"cpu-{isa}" if isa else "cpu" for isa in isas], "cuda"]
+        metafunc.parametrize(fixture, names, indirect=True, scope="module")
+
+
+def make_engine(name: str, stage: str) -> ReferenceEngine | CpuEngine:
+    if name == "reference":
+        return ReferenceEngine()
+    if name == "cuda":
+        missing = missing_for_cuda(stage)
+        if missing is None:
+            pytest.fail(f"kernels/{stage}.cu exists; add its engine to tests/engines.py")
+        pytest.skip(f"cuda, {stage}: {missing}")
+    return CpuEngine(name.partition("-")[2] or None)
+
+
+@pytest.fixture(scope="module")
+def engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine:
+    return make_engine(request.param, request.module.__name__.rpartition("test_")[2])
+
+
+@pytest.fixture(scope="module")
+def decode_engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine:
+    return make_engine(request.param, "decode")

@@ -1,0 +1,262 @@
+"""The engines behind one face, so that a conformance test is written once.
+
+A stage of an engine takes and gives what the engine likes (``native``); ``rows`` show it as the reference's
+plain rows: a decimal is an int of 1/10000, a timestamp an int of ms, null is None.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tests import reference
+
+
+@dataclass
+class Result:
+    """What a stage gave: its rows, its rejects, its counts, and the thing itself for the next stage."""
+
+    rows: list[dict[str, Any]]
+    native: Any
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    watermarks_ms: list[int] = field(default_factory=list)
+
+
+# ---- the reference ----
+
+
+class ReferenceEngine:
+    name = "reference"
+
+    def decoder(self, schema: dict[str, Any]) -> ReferenceDecoder:
+        return ReferenceDecoder(schema)
+
+    def add_amounts(self, decoded: Result, types: dict[str, str]) -> tuple[Result, list[int]]:
+        rows = [reference.Row(dict(row.values), row.message, row.line) for row in decoded.native]
+        overflowed = reference.add_amounts(rows, types, "quantity", "unit_price", "discount")
+        return Result([row.values for row in rows], rows), overflowed
+
+    def watermark(self, max_disorder_ms: int) -> reference.Watermark:
+        return reference.Watermark(max_disorder_ms)
+
+    def cleaner(
+        self, rules: list[dict[str, Any]], time_column: str, watermark: Any, duplicates: dict[str, Any] | None
+    ) -> ReferenceCleaner:
+        keys = None if duplicates is None else reference.Duplicates(**duplicates)
+        return ReferenceCleaner(reference.Cleaner(rules, time_column, watermark, keys))
+
+    def window(self, spec: dict[str, Any]) -> ReferenceWindow:
+        return ReferenceWindow(reference.Window(spec))
+
+    def demand(self, spec: dict[str, Any]) -> ReferenceDemand:
+        return ReferenceDemand(reference.Demand(spec))
+
+
+@dataclass
+class ReferenceDecoder:
+    schema: dict[str, Any]
+
+    def lines(self, block: bytes, **origin: Any) -> Result:
+        return self._result(reference.decode_lines(self.schema, block, **origin))
+
+    def messages(self, messages: list[bytes], **origin: Any) -> Result:
+        return self._result(reference.decode_messages(self.schema, messages, **origin))
+
+    def _result(self, decoded: tuple[list[reference.Row], list[dict[str, Any]], dict[str, int]]) -> Result:
+        rows, rejects, counts = decoded
+        return Result([row.values for row in rows], rows, rejects, counts)
+
+
+@dataclass
+class ReferenceCleaner:
+    cleaner: reference.Cleaner
+
+    def clean(self, decoded: Result, now_ms: int, overflowed: list[int] | None = None) -> Result:
+        self.cleaner.counts.clear()
+        survivors, rejects = self.cleaner.clean(decoded.native, now_ms, overflowed or [])
+        counts = {name: self.cleaner.counts[name] for name in ("rows", "rejected", "duplicates")}
+        rows = [row.values for row, _ in survivors]
+        return Result(rows, survivors, rejects, counts, [watermark_ms for _, watermark_ms in survivors])
+
+
+@dataclass
+class ReferenceWindow:
+    window: reference.Window
+
+    def push(self, cleaned: Result) -> list[dict[str, Any]]:
+        return [cleaned.rows[place] for place in self.window.push(cleaned.native)]
+
+    def advance(self, watermark_ms: int) -> list[Result]:
+        return [Result(rows, rows) for rows in self.window.advance(watermark_ms)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        groups = sum(len(groups) for groups in self.window.open.values())
+        return {
+            "aggregated": self.window.aggregated,
+            "late": self.window.late,
+            "open_windows": len(self.window.open),
+            "groups": groups,
+        }
+
+
+@dataclass
+class ReferenceDemand:
+    demand: reference.Demand
+
+    def push(self, day: Result) -> Result:
+        rows = self.demand.push(day.native)
+        return Result(rows, rows)
+
+    def current(self) -> Result:
+        rows = self.demand.current()
+        return Result(rows, rows)
+
+
+# ---- cpu: the extension ----
+
+
+class CpuEngine:
+    """The C++ core, with the decoder of one instruction set, or of the best that the machine has."""
+
+    def __init__(self, isa: str | None = None) -> None:
+        from omnistream import _core
+
+        self.core = _core
+        self.isa = isa or _core.decode_isa()
+        self.name = f"cpu {self.isa}"
+
+    @contextmanager
+    def forced_isa(self) -> Iterator[None]:
+        before = self.core.decode_isa()
+        self.core.force_decode_isa(self.isa)
+        try:
+            yield
+        finally:
+            self.core.force_decode_isa(before)
+
+    def decoder(self, schema: dict[str, Any]) -> CpuDecoder:
+        names = [each["name"] for each in schema["fields"] if each["type"] == "dictionary"]
+        dictionaries = {name: self.core.Dictionary() for name in names}
+        with self.forced_isa():
+            return CpuDecoder(self.core.Decoder(schema, dictionaries), dictionaries)
+
+    def add_amounts(self, decoded: Result, types: dict[str, str]) -> tuple[Result, list[int]]:
+        batch, overflowed = self.core.add_amounts(decoded.native, "quantity", "unit_price", "discount")
+        return Result(plain_rows(batch), batch), overflowed
+
+    def watermark(self, max_disorder_ms: int) -> Any:
+        return self.core.Watermark(max_disorder_ms)
+
+    def cleaner(
+        self, rules: list[dict[str, Any]], time_column: str, watermark: Any, duplicates: dict[str, Any] | None
+    ) -> CpuCleaner:
+        return CpuCleaner(self.core.Cleaner(rules, time_column, watermark, duplicates))
+
+    def window(self, spec: dict[str, Any]) -> CpuWindow:
+        return CpuWindow(self.core.Window(spec))
+
+    def demand(self, spec: dict[str, Any]) -> CpuDemand:
+        return CpuDemand(self.core.Demand(spec))
+
+
+@dataclass
+class CpuDecoder:
+    decoder: Any
+    dictionaries: dict[str, Any]
+
+    def lines(self, block: bytes, **origin: Any) -> Result:
+        return self._result(self.decoder.decode_lines(block, **origin))
+
+    def messages(self, messages: list[bytes], **origin: Any) -> Result:
+        return self._result(self.decoder.decode_messages(messages, **origin))
+
+    def _result(self, decoded: tuple[Any, Any, dict[str, int]]) -> Result:
+        batch, rejects, counts = decoded
+        counts.pop("speculated")  # says how it was done, not what
+        return Result(plain_rows(batch), batch, plain_rows(rejects), counts)
+
+
+@dataclass
+class CpuCleaner:
+    cleaner: Any
+
+    def clean(self, decoded: Result, now_ms: int, overflowed: list[int] | None = None) -> Result:
+        cleaned, rejects, counts = self.cleaner.clean(decoded.native, now_ms, overflowed or [])
+        return Result(
+            plain_rows(cleaned.to_batch()), cleaned, plain_rows(rejects), counts, cleaned.watermarks_ms()
+        )
+
+
+@dataclass
+class CpuWindow:
+    window: Any
+
+    def push(self, cleaned: Result) -> list[dict[str, Any]]:
+        late = self.window.push(cleaned.native)
+        all_rows = plain_rows(cleaned.native.batch)
+        return [all_rows[row] for row in late]
+
+    def advance(self, watermark_ms: int) -> list[Result]:
+        return [Result(plain_rows(batch), batch) for batch in self.window.advance(watermark_ms)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        names = ("aggregated", "late", "open_windows", "groups")
+        return {name: getattr(self.window, name) for name in names}
+
+
+@dataclass
+class CpuDemand:
+    demand: Any
+
+    def push(self, day: Result) -> Result:
+        batch = self.demand.push(day.native)
+        return Result(plain_rows(batch), batch)
+
+    def current(self) -> Result:
+        batch = self.demand.current()
+        return Result(plain_rows(batch), batch)
+
+
+def plain_rows(batch: Any) -> list[dict[str, Any]]:
+    """Return an Arrow batch as the reference's rows."""
+    table = pa.record_batch(batch)
+    table.validate(full=True)
+    columns = {name: lanes(table.column(name)) for name in table.schema.names}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def lanes(column: pa.Array) -> list[Any]:
+    if pa.types.is_decimal(column.type):
+        return [None if value is None else int(value.scaleb(4)) for value in column.to_pylist()]
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.int64()).to_pylist()
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode().to_pylist()
+    return column.to_pylist()
+
+
+# ---- cuda ----
+
+
+def missing_for_cuda(stage: str) -> str | None:
+    """Name what keeps the cuda engine from running, or return None."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed (pip install 'omnistream[gpu]')"
+    import cupy
+
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no usable GPU: {error}"
+    if not (Path(__file__).parent.parent / "kernels" / f"{stage}.cu").exists():
+        return f"kernels/{stage}.cu does not exist"
+    return None

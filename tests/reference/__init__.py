@@ -1,0 +1,30 @@
+"""The meaning of every stage, slow and obvious: what the C++ and CUDA engines must do, row by row.
+
+One module a stage, in the order in which data flows: json_text, decode, encode, clean, window, derive. Values
+are in the units of the core's lanes: a decimal is an int of 1/10000, a timestamp an int of ms since 1970, a
+string a str, null is None. Schemas and specs are the dicts that the extension takes (``_core.pyi``).
+"""
+
+from tests.reference.clean import Cleaner, Duplicates, Watermark
+from tests.reference.decode import Row, decode_lines, decode_messages
+from tests.reference.derive import Demand
+from tests.reference.encode import Dictionary, add_amounts
+from tests.reference.json_text import JsonError, JsonParser, Value, exact
+from tests.reference.window import Window
+
+__all__ = [
+    "Cleaner",
+    "Demand",
+    "Dictionary",
+    "Duplicates",
+    "JsonError",
+    "JsonParser",
+    "Row",
+    "Value",
+    "Watermark",
+    "Window",
+    "add_amounts",
+    "decode_lines",
+    "decode_messages",
+    "exact",
+]
