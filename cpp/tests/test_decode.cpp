@@ -170,8 +170,8 @@ void test_array_messages() {
     CHECK(found.columns[4] == " 1 2 3 4 5 6 7");
     CHECK((found.rejects ==
            std::vector<std::string>{"2 line -1 byte -1 message_too_large ", "3 line -1 byte 7 wrong_type qty",
-                                    "7 line -1 byte 9 truncated_json ", "9 line -1 byte 0 trailing_data ",
-                                    "11 line -1 byte 10 invalid_json "}));
+                                    "7 line -1 byte 0 truncated_json ", "9 line -1 byte 0 trailing_data ",
+                                    "11 line -1 byte 0 invalid_json "}));
 }
 
 // ---- rejects ----
