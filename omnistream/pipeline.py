@@ -121,12 +121,20 @@ class Pipeline:
         source, partition : str, int
             Where it comes from: rejects say so, and each pair has a watermark of its own.
         first_position : int, optional
-            Line number or offset of the first message; counted on from the push before by default.
+            Line number or offset of the first message. By default counted on from the pushes before that
+            left it out: lines from 1, messages from 0.
 
         Returns
         -------
         dict of str to list of pyarrow.RecordBatch
             By output: closed windows, derived results, ``rows`` if the job wants them, and ``rejects``.
+
+        Raises
+        ------
+        SchemaError
+            When the data is neither messages nor rows of the schema; nothing has changed then.
+        StateError
+            When a sum overflows. The pipeline is of no use any more: go on from a snapshot.
         """
         outputs: Outputs = {}
         now_ms = self._clock()
@@ -241,6 +249,7 @@ class Pipeline:
         }
         manifest = {
             **_identity(self.job),
+            "next_positions": self.decode.snapshot(),
             "watermark": self.clean.watermark.snapshot(),
             "ledger": {
                 "decode": dict(self.decode.counts),
@@ -293,6 +302,7 @@ class Pipeline:
                     if part.startswith(prefix)
                 }
             )
+        pipeline.decode.restore(snapshot.manifest["next_positions"])
         pipeline.clean.watermark.restore(snapshot.manifest["watermark"])
         ledger = snapshot.manifest["ledger"]
         pipeline.decode.counts.update(ledger["decode"])
@@ -364,6 +374,7 @@ def _identity(job: JobSpec) -> dict[str, str]:
         "job": job.name,
         "schema": job.schema.fingerprint(),
         "time": digest(asdict(job.time)),
+        "amount": digest(job.amount and asdict(job.amount)),
         "clean": digest(
             [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
         ),
