@@ -143,4 +143,4 @@ def _check_exact(column: pa.Array) -> None:
         units = np.rint(values * 10**DECIMAL_SCALE)
         exact = (np.abs(units) < EXACT_FLOAT_UNITS) & (units / 10**DECIMAL_SCALE == values)
     if not exact.all():
-        raise pa.ArrowInvalid(f"{values[~exact][0]} is no decimal of {DECIMAL_SCALE} places")
+        raise pa.ArrowInvalid(f"{values[~exact][0]} is no decimal of {DECIMAL_SCALE} places; round it first")
