@@ -628,10 +628,10 @@ PYBIND11_MODULE(_core, m) {
                  without_gil([&] { return demand.current(&all); });
                  return all;
              })
-        .def("without_demand",
+        .def("without_row",
              [](const Demand& demand) {
                  std::shared_ptr<Batch> some;
-                 without_gil([&] { return demand.without_demand(&some); });
+                 without_gil([&] { return demand.without_row(&some); });
                  return some;
              })
         .def("empty_result", &Demand::empty_result)
