@@ -588,8 +588,10 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly("memory_bytes", &Window::memory_bytes)
         .def("snapshot",
              [](const Window& window) {
+                 std::vector<std::pair<std::string, std::shared_ptr<Batch>>> batches;
+                 check(window.snapshot(&batches));
                  py::dict parts;
-                 for (auto& [name, batch] : window.snapshot()) parts[name.c_str()] = batch;
+                 for (auto& [name, batch] : batches) parts[name.c_str()] = batch;
                  return parts;
              })
         .def("restore", [](Window& window, const std::map<std::string, py::object>& parts) {
@@ -626,10 +628,10 @@ PYBIND11_MODULE(_core, m) {
                  without_gil([&] { return demand.current(&all); });
                  return all;
              })
-        .def("without_demand",
+        .def("without_row",
              [](const Demand& demand) {
                  std::shared_ptr<Batch> some;
-                 without_gil([&] { return demand.without_demand(&some); });
+                 without_gil([&] { return demand.without_row(&some); });
                  return some;
              })
         .def("empty_result", &Demand::empty_result)

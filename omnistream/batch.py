@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from omnistream.errors import SchemaError
-from omnistream.schema import Schema
+from omnistream.schema import DECIMAL_SCALE, Schema
+
+# Of magnitudes below this many units of 0.0001, a float64 is the nearest one to at most one decimal.
+EXACT_FLOAT_UNITS = 2.0**49
 
 
 def arrow_pieces(data: Any) -> Iterator[pa.RecordBatch | pa.Array]:
@@ -76,7 +81,8 @@ def conform(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     Parameters
     ----------
     rows : pyarrow.RecordBatch
-        At least the schema's required columns; optional ones that are missing are filled with their default.
+        At least the schema's required columns. Defaults stand in for nulls and for optional columns that are
+        missing.
 
     Raises
     ------
@@ -94,25 +100,53 @@ def conform(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     for field in schema.fields:
         kind = target.field(field.name).type
         index = rows.schema.get_field_index(field.name)
-        if index < 0:
-            if field.required:
-                raise SchemaError(f"the rows lack the required column {field.name!r}")
-            columns.append(pa.repeat(pa.scalar(field.default, kind), rows.num_rows))
-            continue
-        column = rows.column(index)
+        if index < 0 and field.required:
+            raise SchemaError(f"the rows lack the required column {field.name!r}")
+        given = pa.nulls(rows.num_rows, kind) if index < 0 else rows.column(index)
         try:
-            columns.append(column if column.type == kind else _cast(column, kind))
+            column = _cast(given, kind)
         except pa.ArrowException as error:
             raise SchemaError(
-                f"column {field.name!r} is {column.type} and does not cast to {kind}: {error}"
+                f"column {field.name!r} is {given.type} and does not cast to {kind}: {error}"
             ) from None
+        if field.default is not None and column.null_count:
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            column = column.fill_null(pa.scalar(field.default, plain))
+        columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=target)
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if not pa.types.is_dictionary(kind):
-        return column.cast(kind)
-    if pa.types.is_dictionary(column.type):
+    is_a = pa.types
+    if is_a.is_dictionary(kind):
+        return _encoded(column)
+    if column.type == kind:
+        return column
+    if is_a.is_dictionary(column.type):
+        return _cast(column.dictionary_decode(), kind)
+    if is_a.is_timestamp(kind) and is_a.is_timestamp(column.type):
+        # As decode does: fractions beyond ms are cut off toward the past. Without a time zone it is UTC.
+        return pc.floor_temporal(column, unit="millisecond").cast(kind)
+    if is_a.is_decimal(kind) and is_a.is_float64(column.type):
+        _check_exact(column)
+    if is_a.is_decimal(kind) and (is_a.is_float64(column.type) or is_a.is_integer(column.type)):
+        # Arrow wants room for every value of the type that comes in, and then for those that are there.
+        return column.cast(pa.decimal128(38, DECIMAL_SCALE)).cast(kind)
+    return column.cast(kind)
+
+
+def _encoded(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type) and column.dictionary.null_count == 0:
         codes, values = column.indices.cast(pa.int32()), column.dictionary.cast(pa.utf8())
         return pa.DictionaryArray.from_arrays(codes, values)
     return column.cast(pa.utf8()).dictionary_encode()
+
+
+def _check_exact(column: pa.Array) -> None:
+    """Refuse what decode refuses in JSON: numbers that have more than the places of a decimal."""
+    values = column.drop_null().to_numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        units = np.rint(values * 10**DECIMAL_SCALE)
+        exact = (np.abs(units) < EXACT_FLOAT_UNITS) & (units / 10**DECIMAL_SCALE == values)
+    if not exact.all():
+        raise pa.ArrowInvalid(f"{values[~exact][0]} is no decimal of {DECIMAL_SCALE} places; round it first")

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from omnistream import _core
 from omnistream.batch import arrow_pieces, conform
 from omnistream.schema import Schema
+
+NEWLINE = ord("\n")
 
 
 class Decode:
@@ -31,51 +34,61 @@ class Decode:
         self.counts: Counter[str] = Counter()
         self._core_schema = schema.to_core()
         self._decoder = _core.Decoder(self._core_schema, dictionaries)
-        self._next_position: dict[tuple[str, int], int] = {}
+        self.next_position: dict[tuple[str, int], int] = {}  # of messages that come without one
 
     def run(
         self, data: Any, source: str, partition: int, first_position: int | None
     ) -> list[tuple[_core.Batch, _core.Batch]]:
-        """Return (batch, rejects) pairs, in order."""
-        if isinstance(data, (bytes, bytearray, memoryview)):
-            size = bytes(data).count(b"\n") if first_position is None else 0
-            at = self._position(source, partition, first_position, size, first=1)
-            return [self._count(*self._decoder.decode_lines(data, source, partition, at))]
-        if isinstance(data, (list, tuple)):
-            at = self._position(source, partition, first_position, len(data), first=0)
-            return [self._count(*self._decoder.decode_messages(data, source, partition, at))]
-        pairs = []
-        for piece in arrow_pieces(data):
-            at = self._position(source, partition, first_position, len(piece), first=0)
-            first_position = None if first_position is None else first_position + len(piece)
-            if isinstance(piece, pa.RecordBatch):
-                pairs.append(self._import(piece, source, partition, at))
-            else:
-                pairs.append(self._count(*self._decoder.decode_messages(piece, source, partition, at)))
-        return pairs
+        """Return (batch, rejects) pairs, in order. What cannot be read at all changes nothing here."""
+        is_text = isinstance(data, (bytes, bytearray, memoryview))
+        # Lines are numbered from 1, as editors do, and messages from 0, as topics do.
+        known = self.next_position.get((source, partition), 1 if is_text else 0)
+        at = known if first_position is None else first_position
+        done: list[tuple[_core.Batch, _core.Batch, dict[str, int]]] = []
+        if is_text:
+            done.append(self._decoder.decode_lines(data, source, partition, at))
+            at += _lines(data) if first_position is None else 0
+        elif isinstance(data, (list, tuple)):
+            done.append(self._decoder.decode_messages(data, source, partition, at))
+            at += len(data)
+        else:
+            for piece in arrow_pieces(data):
+                if isinstance(piece, pa.RecordBatch):
+                    done.append(self._import(piece, source, partition, at))
+                else:
+                    done.append(self._decoder.decode_messages(piece, source, partition, at))
+                at += len(piece)
+        if first_position is None:
+            self.next_position[source, partition] = at
+        for _, _, counts in done:
+            self.counts.update(counts)
+        return [(batch, rejects) for batch, rejects, _ in done]
 
     def explain(self) -> str:
         """One line: what runs here, and why."""
         dropped = "" if self.schema.explode == "" else f", {self.schema.explode} exploded"
         return f"JSON to {len(self.schema.fields)} columns by learnt layouts ({_core.decode_isa()}){dropped}"
 
-    def _position(self, source: str, partition: int, given: int | None, size: int, first: int) -> int:
-        """Return where the next messages stand: those that come without a position are counted on."""
-        if given is not None:
-            return given
-        at = self._next_position.get((source, partition), first)
-        self._next_position[source, partition] = at + size
-        return at
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Return where each partition goes on, in JSON types."""
+        return [
+            {"source": source, "partition": partition, "position": position}
+            for (source, partition), position in self.next_position.items()
+        ]
 
-    def _count(
-        self, batch: _core.Batch, rejects: _core.Batch, counts: dict[str, int]
-    ) -> tuple[_core.Batch, _core.Batch]:
-        self.counts.update(counts)
-        return batch, rejects
+    def restore(self, positions: list[dict[str, Any]]) -> None:
+        """Take back what `snapshot` returned."""
+        self.next_position = {(each["source"], each["partition"]): each["position"] for each in positions}
 
     def _import(
         self, rows: pa.RecordBatch, source: str, partition: int, at: int
-    ) -> tuple[_core.Batch, _core.Batch]:
+    ) -> tuple[_core.Batch, _core.Batch, dict[str, int]]:
         batch = _core.import_rows(conform(rows, self.schema), self._core_schema, source, partition, at)
-        self.counts.update(messages=batch.rows, decoded=batch.rows, rows=batch.rows)
-        return batch, _core.rejects(batch, [], "decode", "", "")
+        counts = dict.fromkeys(("messages", "decoded", "rows"), batch.rows)
+        return batch, _core.rejects(batch, [], "decode", "", ""), counts
+
+
+def _lines(text: bytes | bytearray | memoryview) -> int:
+    """Count lines; the last one may lack its newline."""
+    view = np.frombuffer(text, np.uint8)
+    return int(np.count_nonzero(view == NEWLINE)) + bool(len(view) and view[-1] != NEWLINE)

@@ -33,11 +33,11 @@ class Derive:
         }
 
     def finish(self) -> dict[str, list[_core.Batch]]:
-        """Return the statistics, as of the last day, of the keys that had no demand on it.
+        """Return the statistics, as of the last day, of the keys that had no row on it.
 
         Together with what `run` returned, the last row of a key is its present state.
         """
-        return {name: [demand.without_demand()] for name, demand in self._demands.items()}
+        return {name: [demand.without_row()] for name, demand in self._demands.items()}
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Return the Arrow schema of each output."""

@@ -38,6 +38,7 @@ class Encode:
         return {name: dictionary.to_batch() for name, dictionary in self.dictionaries.items()}
 
     def restore(self, parts: dict[str, object]) -> None:
-        """Take back what `snapshot` returned."""
+        """Take back what `snapshot` returned. A column that no stage read before starts anew."""
         for name, dictionary in self.dictionaries.items():
-            dictionary.restore(parts[name])
+            if name in parts:
+                dictionary.restore(parts[name])

@@ -121,12 +121,20 @@ class Pipeline:
         source, partition : str, int
             Where it comes from: rejects say so, and each pair has a watermark of its own.
         first_position : int, optional
-            Line number or offset of the first message; counted on from the push before by default.
+            Line number or offset of the first message. By default counted on from the pushes before that
+            left it out: lines from 1, messages from 0.
 
         Returns
         -------
         dict of str to list of pyarrow.RecordBatch
             By output: closed windows, derived results, ``rows`` if the job wants them, and ``rejects``.
+
+        Raises
+        ------
+        SchemaError
+            When the data is neither messages nor rows of the schema; nothing has changed then.
+        StateError
+            When a sum overflows. The pipeline is of no use any more: go on from a snapshot.
         """
         outputs: Outputs = {}
         now_ms = self._clock()
@@ -156,6 +164,8 @@ class Pipeline:
 
     def flush(self) -> Outputs:
         """End the input: close every window and return all that is left. Rows pushed later are late."""
+        if self.clean.watermark.value_ms == _core.Watermark.END:
+            return {}
         outputs = self.advance(_core.Watermark.END)
         self._emit_all(outputs, self.derive.finish())
         return outputs
@@ -241,6 +251,7 @@ class Pipeline:
         }
         manifest = {
             **_identity(self.job),
+            "next_positions": self.decode.snapshot(),
             "watermark": self.clean.watermark.snapshot(),
             "ledger": {
                 "decode": dict(self.decode.counts),
@@ -293,6 +304,7 @@ class Pipeline:
                     if part.startswith(prefix)
                 }
             )
+        pipeline.decode.restore(snapshot.manifest["next_positions"])
         pipeline.clean.watermark.restore(snapshot.manifest["watermark"])
         ledger = snapshot.manifest["ledger"]
         pipeline.decode.counts.update(ledger["decode"])
@@ -364,6 +376,7 @@ def _identity(job: JobSpec) -> dict[str, str]:
         "job": job.name,
         "schema": job.schema.fingerprint(),
         "time": digest(asdict(job.time)),
+        "amount": digest(job.amount and asdict(job.amount)),
         "clean": digest(
             [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
         ),

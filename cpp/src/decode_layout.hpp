@@ -86,12 +86,11 @@ public:
                     }
                     break;
                 case Op::integer64:
-                    if (!json::short_number(&p, 0, &edge->lane->wide[at]) || json::continues_number(*p))
+                    if (!read_number(&p, 0, &edge->lane->wide[at]) || json::continues_number(*p))
                         p = read_anew(edge, value, end, readable, row);
                     break;
                 case Op::decimal:
-                    if (!json::short_number(&p, kDecimalScale, &edge->lane->wide[at]) ||
-                        json::continues_number(*p))
+                    if (!read_number(&p, kDecimalScale, &edge->lane->wide[at]) || json::continues_number(*p))
                         p = read_anew(edge, value, end, readable, row);
                     break;
                 case Op::any:

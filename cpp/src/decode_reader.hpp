@@ -540,8 +540,8 @@ private:
         const bool decimal = plan.field.type == Type::decimal;
         if ((decimal || plan.field.type == Type::int64) && readable_ - p >= json::kShortNumberReach) {
             const char* behind = p;
-            if (json::short_number(&behind, decimal ? kDecimalScale : 0,
-                                   &lanes_.lane[field].wide[row_[plan.level]]) &&
+            if (read_number(&behind, decimal ? kDecimalScale : 0,
+                            &lanes_.lane[field].wide[row_[plan.level]]) &&
                 behind < end_ && !json::continues_number(*behind)) {
                 good(plan);
                 return behind;

@@ -50,7 +50,7 @@ public:
 
     Status validate() const { return valid_; }
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
-    Status current(bool only_without_demand, std::shared_ptr<Batch>* out) const;
+    Status current(bool only_without_row, std::shared_ptr<Batch>* out) const;
     std::shared_ptr<Batch> empty_result() const { return finish(result_writers(0), 0); }
     std::int64_t keys() const;
     std::int64_t memory_bytes() const;
@@ -296,12 +296,13 @@ std::shared_ptr<Batch> Demand::Impl::finish(std::vector<ColumnWriter> writers, s
 
 // ---- The keys that live
 
-Status Demand::Impl::current(bool only_without_demand, std::shared_ptr<Batch>* out) const {
+Status Demand::Impl::current(bool only_without_row, std::shared_ptr<Batch>* out) const {
     OMNI_RETURN_NOT_OK(valid_);
     Array<std::uint32_t> order = live_rows_in_order();
-    if (only_without_demand) {
+    if (only_without_row) {
         const auto* last = std::remove_if(order.begin(), order.end(), [this](std::uint32_t number) {
-            return demand_of(table_->row(number) + layout_.words(), today_) != 0;
+            const std::uint64_t* state = table_->row(number) + layout_.words();
+            return static_cast<std::int64_t>(state[kLastDay]) == today_;
         });
         order.resize(static_cast<std::size_t>(last - order.begin()));
     }
@@ -385,6 +386,7 @@ std::shared_ptr<Batch> Demand::Impl::snapshot() const {
     writers.emplace_back("last_day", Type::timestamp_ms, rows);
     writers.emplace_back("days_known", Type::int64,
                          rows);  // from the first demand to the last day, both counted
+    writers.emplace_back("days_silent", Type::int64, rows);  // from the last row to the last day
     for (std::size_t i = 0; i < key_types_.size(); ++i)
         writers.emplace_back("key " + spec_.keys[i], stored(key_types_[i]), rows);
     for (std::int64_t ago = 0; ago < horizon_; ++ago)
@@ -401,6 +403,7 @@ std::shared_ptr<Batch> Demand::Impl::snapshot() const {
         auto at = writers.begin();
         (at++)->put(today_ms_);
         (at++)->put(today_ - static_cast<std::int64_t>(state[kFirstDay]) + 1);
+        (at++)->put(today_ - static_cast<std::int64_t>(state[kLastDay]));
         for (std::size_t i = 0; i < key_types_.size(); ++i) layout_.unpack(i, words, texts_[i].get(), &*at++);
         for (std::int64_t ago = 0; ago < horizon_; ++ago) (at++)->put(demand_of(state, today_ - ago));
     }
@@ -427,12 +430,13 @@ Status Demand::Impl::restore(const Batch& batch) {
     if (!batch.columns[0].valid(0)) return {};
     today_ms_ = batch.columns[0].lanes<std::int64_t>()[0];
     const auto* days_known = batch.columns[1].lanes<std::int64_t>();
+    const auto* days_silent = batch.columns[2].lanes<std::int64_t>();
     // Day 0 is no later than the first day of any key.
     today_ = horizon_;
     for (std::int64_t row = 1; row < batch.rows; ++row) today_ = std::max(today_, days_known[row]);
     std::vector<const Column*> keys;
-    for (std::size_t i = 0; i < key_types_.size(); ++i) keys.push_back(&batch.columns[2 + i]);
-    const Column* demands = batch.columns.data() + 2 + keys.size();
+    for (std::size_t i = 0; i < key_types_.size(); ++i) keys.push_back(&batch.columns[3 + i]);
+    const Column* demands = batch.columns.data() + 3 + keys.size();
     for (std::int64_t begin = 1; begin < batch.rows; begin += static_cast<std::int64_t>(kBlock)) {
         const auto count = static_cast<std::size_t>(std::min<std::int64_t>(kBlock, batch.rows - begin));
         const std::size_t known = table_->size();
@@ -442,7 +446,7 @@ Status Demand::Impl::restore(const Batch& batch) {
             const std::int64_t row = begin + static_cast<std::int64_t>(i);
             std::uint64_t* state = table_->row(found_[i]) + layout_.words();
             state[kFirstDay] = static_cast<std::uint64_t>(today_ - days_known[row] + 1);
-            state[kLastDay] = static_cast<std::uint64_t>(today_);
+            state[kLastDay] = static_cast<std::uint64_t>(today_ - days_silent[row]);
             state[kLastNonZero] = static_cast<std::uint64_t>(kNever);
             for (std::int64_t ago = horizon_ - 1; ago >= 0; --ago) {
                 const std::int64_t demand = demands[ago].lanes<std::int64_t>()[row];
@@ -472,7 +476,7 @@ Status Demand::push(const Batch& day, std::shared_ptr<Batch>* changed) {
 Status Demand::current(std::shared_ptr<Batch>* all) const {
     return impl_->current(false, all);
 }
-Status Demand::without_demand(std::shared_ptr<Batch>* some) const {
+Status Demand::without_row(std::shared_ptr<Batch>* some) const {
     return impl_->current(true, some);
 }
 std::shared_ptr<Batch> Demand::empty_result() const {

@@ -698,8 +698,8 @@ std::int64_t Window::memory_bytes() const {
 std::shared_ptr<Batch> Window::empty_result() const {
     return impl_->empty_result();
 }
-std::vector<std::pair<std::string, std::shared_ptr<Batch>>> Window::snapshot() const {
-    return impl_->snapshot();
+Status Window::snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const {
+    return impl_->snapshot(parts);
 }
 Status Window::restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts) {
     return impl_->restore(parts);

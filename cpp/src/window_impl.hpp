@@ -69,7 +69,7 @@ public:
     Status validate() const { return valid_; }
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
-    std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
+    Status snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const;
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
     std::int64_t groups() const;
     std::int64_t memory_bytes() const;

@@ -42,10 +42,11 @@ std::vector<std::string> Window::Impl::spec_lines() const {
     return lines;
 }
 
-std::vector<std::pair<std::string, std::shared_ptr<Batch>>> Window::Impl::snapshot() const {
-    std::vector<std::pair<std::string, std::shared_ptr<Batch>>> parts;
+Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const {
+    OMNI_RETURN_NOT_OK(failed_);  // no state that lacks what overflowed is ever kept
+    parts->clear();
     const auto add = [&](std::string name, std::vector<ColumnWriter> writers, std::int64_t rows) {
-        parts.emplace_back(std::move(name), finish(std::move(writers), rows));
+        parts->emplace_back(std::move(name), finish(std::move(writers), rows));
     };
 
     const std::vector<std::string> lines = spec_lines();
@@ -123,7 +124,7 @@ std::vector<std::pair<std::string, std::shared_ptr<Batch>>> Window::Impl::snapsh
         first_group += static_cast<std::int64_t>(slice->groups.size());
     }
     add("distinct", std::move(distinct_part), pairs);
-    return parts;
+    return {};
 }
 
 Status Window::Impl::restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts) {

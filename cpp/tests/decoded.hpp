@@ -14,6 +14,25 @@ namespace omnistream {
 
 using Dictionaries = std::vector<std::shared_ptr<Dictionary>>;
 
+// "c.x" at level 0 is the key x of the message's object c.
+inline Field field(std::string_view path, Type type, std::uint8_t level = 0, bool required = false) {
+    Field out;
+    out.name = path;
+    out.type = type;
+    out.level = level;
+    out.required = required;
+    for (std::size_t dot; (dot = path.find('.')) != std::string_view::npos; path.remove_prefix(dot + 1))
+        out.path.emplace_back(path.substr(0, dot));
+    out.path.emplace_back(path);
+    return out;
+}
+
+inline Field timestamp(std::string_view path, std::uint8_t forms, std::uint8_t level = 0) {
+    Field out = field(path, Type::timestamp_ms, level);
+    out.timestamp_forms = forms;
+    return out;
+}
+
 inline Dictionaries dictionaries_of(const Schema& schema) {
     Dictionaries out;
     for (const Field& field : schema.fields)

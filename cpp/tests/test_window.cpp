@@ -119,6 +119,14 @@ Window window(const WindowSpec& spec) {
     return Window(spec, keys, measures);
 }
 
+using Parts = std::vector<std::pair<std::string, std::shared_ptr<Batch>>>;
+
+Parts snapshot_of(const Window& window) {
+    Parts parts;
+    CHECK(window.snapshot(&parts).ok());
+    return parts;
+}
+
 WindowSpec minutes(std::vector<std::string> keys, std::vector<Measure> measures) {
     WindowSpec spec;
     spec.name = "sales";
@@ -390,12 +398,14 @@ void test_overflow() {
     for (int i = 0; i < 4; ++i) rows.push_back({.units = i % 2 == 0 ? kMost : kLeast});
     CHECK(squares.push(clean_batch(rows, dictionaries), &late).ok());
     rows.resize(1);
-    const auto before = squares.snapshot();
+    const auto before = snapshot_of(squares);
     CHECK(squares.push(clean_batch(rows, dictionaries), &late).code() == Code::state);
     rows[0].units = 0;
     std::vector<std::shared_ptr<Batch>> closed;
     CHECK(squares.push(clean_batch(rows, dictionaries), &late).code() == Code::state);
     CHECK(squares.advance(kMost, &closed).code() == Code::state && closed.empty());
+    Parts kept;
+    CHECK(squares.snapshot(&kept).code() == Code::state && kept.empty());
     CHECK(squares.restore(before).ok() && squares.push(clean_batch(rows, dictionaries), &late).ok());
 }
 
@@ -645,10 +655,10 @@ std::string run(const std::vector<Row>& rows, const WindowSpec& spec, const Run&
         if (how.advance) CHECK(sales->advance(part.back().watermark_ms, &closed).ok());
         begin += count;
         if (how.through_a_snapshot && random() % 4 == 0) {
-            const auto saved = sales->snapshot();
+            const Parts saved = snapshot_of(*sales);
             auto restored = std::make_unique<Window>(spec, keys, measures);
             CHECK(restored->restore(saved).ok());
-            const auto again = restored->snapshot();
+            const Parts again = snapshot_of(*restored);
             CHECK(again.size() == saved.size());
             for (std::size_t i = 0; i < saved.size(); ++i) {
                 CHECK(again[i].first == saved[i].first);
@@ -746,7 +756,7 @@ void test_snapshot_refused() {
     WindowSpec spec = minutes({"sku"}, {{"units", Operation::sum, "units", kPaid}});
     Window sales = window(spec);
     push(&sales, {{.sku = "a", .type = "paid", .units = 1}}, dictionaries);
-    const auto saved = sales.snapshot();
+    const Parts saved = snapshot_of(sales);
 
     WindowSpec other = spec;
     other.measures[0].condition = kNet;

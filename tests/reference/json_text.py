@@ -107,8 +107,9 @@ class JsonParser:
             at = self.spaces(at)
             if self.peek(at) != ord(":"):
                 raise self.fail(at)
-            inner = place.get(key) if isinstance(place, dict) and place.get(ELEMENT) is None else None
-            self.skipped += inner is None and place is not NOWHERE
+            keys = place if isinstance(place, dict) and ELEMENT not in place else NOWHERE
+            inner = keys.get(key)
+            self.skipped += inner is None and keys is not NOWHERE
             members[key], at = self.value(self.spaces(at + 1), depth, NOWHERE if inner is None else inner)
             at = self.spaces(at)
             if self.peek(at) == ord("}"):

@@ -43,14 +43,14 @@ public:
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
     // The statistics of all keys as of the last day pushed, ordered by key; `demand` is that day's.
     Status current(std::shared_ptr<Batch>* all) const;
-    // Those of the keys that had no demand on that day: what a sink that kept every push() still lacks.
-    Status without_demand(std::shared_ptr<Batch>* some) const;
+    // Those of the keys that had no row on that day: what a sink that kept every push() still lacks.
+    Status without_row(std::shared_ptr<Batch>* some) const;
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
     [[nodiscard]] std::int64_t keys() const;
     [[nodiscard]] std::int64_t memory_bytes() const;
-    // Keys by value, their first day and their demands, the newest first. Row 0 is no key: it holds the last
-    // day alone.
+    // Keys by value, how long they are known and silent, and their demands, the newest first. Row 0 is no
+    // key: it holds the last day alone.
     [[nodiscard]] std::shared_ptr<Batch> snapshot() const;
     Status restore(const Batch& batch);
 

@@ -86,7 +86,7 @@ public:
     // (window_start_ms, keys by value, accumulators), "distinct" (values counted so far). Keys are written by
     // value, so that a snapshot needs no dictionary to be read. restore() replaces the state; a snapshot of
     // another spec is refused and named.
-    [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Batch>>> snapshot() const;
+    Status snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const;
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
 
 private:
