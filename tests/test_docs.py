@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from omnistream import _core
 from omnistream.cli import main
 from omnistream.decode import Decode
 from omnistream.encode import Encode
@@ -143,6 +147,47 @@ def test_the_commands_of_schemas_print_as_written(
     for command, printed in sessions:
         assert main(command.split()) == 1
         assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            '{"id":"a"} // note',
+            '{"id":"a",}',
+            "{'id':'a'}",
+            '{"x":NaN}',
+            '{"x":-Infinity}',
+            '{"x":01}',
+            '{"x":.5}',
+        ),
+        *(
+            '{"x":"\t"}',
+            '\ufeff{"id":"a"}',
+            '{"id":"a"é}',
+            '{"x":[1,]}',
+            '{"id":"a"} {"id":"b"}',
+            '{"id":"a"',
+        ),
+    ],
+)
+def test_decode_rejects_what_its_page_says(text: str) -> None:
+    parsed = Schema.from_dict({"field": [{"name": "id", "type": "string"}]})
+    stage = Decode(parsed, {})
+    messages = [b'{"id":"b"}', text.encode(), b'{"id":"c","id":"d","x":{"y":[1e9999,"\xff",{}]}}']
+    ((batch, rejects),) = stage.run(messages, "push", 0, None)
+    assert pa.record_batch(batch).column("id").to_pylist() == ["b", "d"]
+    assert pa.record_batch(rejects).column("position").to_pylist() == [1]
+
+
+@pytest.mark.parametrize("name", [*_core.decode_isas(), "none of them"])
+def test_the_environment_forces_an_instruction_set(name: str) -> None:
+    code = "from omnistream import _core; print(_core.decode_isa())"
+    environment = os.environ | {"OMNISTREAM_FORCE_ISA": name}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment, cwd=ROOT
+    ).stdout.strip()
+    assert printed == (name if name in _core.decode_isas() else _core.decode_isas()[0])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
