@@ -3,10 +3,13 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = $(wildcard cpp/*.cpp cpp/src/* cpp/include/omnistream/* kernels/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
-CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/*)
+CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/decode/*.cpp)
+# Peers of the benchmarks that the package does not name.
+PYSIMDJSON = pysimdjson==7.0.2
+CHDB = 'chdb>=3,<5'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize lint format bench clean
+.PHONY: demo test test-python test-native test-sanitize fuzz lint format bench bench-decode bench-pipeline clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -28,6 +31,11 @@ test-sanitize: $(VENV)/.test
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
+# Decode against itself on arbitrary bytes; needs clang with libFuzzer.
+SECONDS = 60
+fuzz: $(VENV)/.test
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +46,28 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
+
+# How fast each stage is, and the whole path (pytest-benchmark). Outside the working tree's sources: `pytest`, not `python -m`.
+bench: $(VENV)/.bench
+	$(BIN)/pytest bench -c bench/pytest.ini
+
+# One core, the whole job: events per second, and memory at one and at four times the length. Last line: JSON.
+bench-pipeline: $(VENV)/.bench
+	$(BIN)/python bench/pipeline.py $(ARGUMENTS)
+
+# Many JSON decoders on the same work. Last line: JSON. ARGUMENTS="--workloads flat --peers omnistream simdjson" narrows
+# it; without, the figures go to bench/results, too.
+bench-decode: $(VENV)/.bench build/bench-decode/simdjson_peer
+	$(BIN)/python bench/decode/run.py $(or $(ARGUMENTS),--save)
+
+# simdjson's single-header pair comes in the source package of pysimdjson.
+build/bench-decode/simdjson.cpp: $(VENV)/.venv
+	$(BIN)/python -m pip download --quiet --no-binary :all: --no-deps --dest build/bench-decode $(PYSIMDJSON)
+	tar -xzf build/bench-decode/pysimdjson-*.tar.gz -C build/bench-decode --strip-components=2 --wildcards '*/simdjson/simdjson.h' '*/simdjson/simdjson.cpp'
+	touch $@
+
+build/bench-decode/simdjson_peer: bench/decode/simdjson_peer.cpp build/bench-decode/simdjson.cpp
+	$(CXX) -O3 -march=native -std=c++20 -Ibuild/bench-decode $^ -o $@
 
 clean:
 	rm -rf build out $(VENV)
@@ -54,3 +84,7 @@ $(VENV)/.demo: $(VENV)/.venv $(SOURCES)
 $(VENV)/.test: $(VENV)/.venv $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(VENV)/.demo $@
+
+$(VENV)/.bench: $(VENV)/.venv $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[test,bench]' $(CHDB)
+	touch $@

@@ -7,6 +7,7 @@ messages, collect the values of every place in them, choose the array to explode
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -142,6 +143,8 @@ def infer_schema(
 ) -> Schema:
     """Propose a schema for NDJSON: a path (``.gz`` and ``.zst`` too) or the bytes themselves.
 
+    A sample that is one JSON document, printed over many lines or not, is one message, or an array of them.
+
     Raises
     ------
     SchemaError
@@ -201,7 +204,7 @@ def infer(
             notes.append(
                 f"{path}: {typing.misfits} of {len(values)} values are no {typing.type} and would be rejected"
             )
-    schema = Schema(name, tuple(fields), explode=_path(explode))
+    schema = Schema(name, tuple(fields), explode=_path(explode), array_messages=profile.in_arrays)
     return Inference(schema, tuple(notes), remarks, profile.messages, profile.broken)
 
 
@@ -245,8 +248,8 @@ def diff_schema(
 # ---- messages of the sample ----
 
 
-def _messages(sample: Sample, max_messages: int, max_bytes: int) -> Iterator[Any]:
-    """Yield messages as Python values; one that is no JSON is None."""
+def _messages(sample: Sample, max_messages: int, max_bytes: int) -> Iterator[tuple[Any, bool]]:
+    """Yield messages as Python values, and whether each stood in an array; one that is no JSON is None."""
     if isinstance(sample, bytes | bytearray | memoryview):
         block = bytes(sample[:max_bytes])
         whole = len(sample) <= max_bytes
@@ -254,20 +257,31 @@ def _messages(sample: Sample, max_messages: int, max_bytes: int) -> Iterator[Any
         block = _head(Path(sample), max_bytes + 1)
         whole = len(block) <= max_bytes
         block = block[:max_bytes]
-    lines = block.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    block = block.removeprefix(b"\xef\xbb\xbf")
+    document = _parse(block) if whole else None
+    # A document of one value may spread over lines, as a payload that a person saved does.
+    parsed = iter([document]) if isinstance(document, dict | list) else _parse_lines(block, whole)
+    every = itertools.chain.from_iterable(map(_elements, parsed))
+    return itertools.islice(every, max_messages)
+
+
+def _parse_lines(block: bytes, whole: bool) -> Iterator[Any]:
+    lines = block.split(b"\n")
     if not whole and len(lines) > 1:
         lines.pop()  # cut by the limit
-    taken = 0
-    for line in lines:
-        if taken == max_messages:
-            return
-        if not line.strip():
-            continue
-        taken += 1
-        message = None
-        with contextlib.suppress(ValueError, RecursionError):
-            message = json.loads(line.decode(), parse_float=Decimal, parse_constant=_refuse_constant)
-        yield message
+    return (_parse(line) for line in lines if line.strip())
+
+
+def _elements(value: Any) -> list[tuple[Any, bool]]:
+    if isinstance(value, list) and value and all(isinstance(element, dict) for element in value):
+        return [(element, True) for element in value]
+    return [(value, False)]
+
+
+def _parse(text: bytes) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text.decode(), parse_float=Decimal, parse_constant=_refuse_constant)
+    return None
 
 
 def _head(path: Path, size_bytes: int) -> bytes:
@@ -289,6 +303,7 @@ def _refuse_constant(text: str) -> Any:
 class _Profile:
     messages: int = 0
     broken: int = 0
+    in_arrays: bool = False  # messages came as arrays of messages
     leaves: dict[Place, list[Any]] = field(default_factory=dict)  # scalars, nulls, and arrays of scalars
     containers: set[Place] = field(default_factory=set)  # places that hold objects, or arrays of them
     arrays: dict[Place, list[int]] = field(default_factory=dict)  # arrays of objects: the length of each
@@ -302,11 +317,12 @@ class _Profile:
 
 def _profile(sample: Sample, max_messages: int, max_bytes: int) -> _Profile:
     profile = _Profile()
-    for message in _messages(sample, max_messages, max_bytes):
+    for message, in_array in _messages(sample, max_messages, max_bytes):
         if not isinstance(message, dict):
             profile.broken += 1
             continue
         profile.messages += 1
+        profile.in_arrays |= in_array
         _walk((), message, profile)
     return profile
 
@@ -351,7 +367,7 @@ def _choose_array(profile: _Profile) -> tuple[Place, list[str]]:
     """Choose the array of objects that most messages have; among equals the deepest, then the longest."""
     arrays = {place: lengths for place, lengths in profile.arrays.items() if None not in place}
     notes = [
-        f"{_path(place)}[] stands inside another array; only one level can be exploded"
+        f"{_path(place)}[] stands inside another array; explode it instead to read it"
         for place in profile.arrays
         if None in place
     ]

@@ -239,3 +239,34 @@ def test_any_sample_gives_a_schema_that_toml_keeps(messages: list[dict[str, Any]
 
     assert Schema.from_dict(tomllib.loads(to_toml(proposal))) == proposal.schema
     decode(proposal.schema, sample)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_document_of_one_value_is_a_sample(tmp_path: Path, indent: int | None) -> None:
+    message = {"id": "a", "lines": [{"sku": "X", "qty": 1}, {"sku": "Y", "qty": 2}]}
+    path = tmp_path / "payload.json"
+    path.write_text(json.dumps(message, indent=indent), encoding="utf-8")
+    proposal = infer(path)
+    assert (proposal.messages, proposal.broken) == (1, 0)
+    assert proposal.schema == infer_schema(ndjson(message))
+    assert not proposal.schema.array_messages
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_messages_stands_for_them(tmp_path: Path, indent: int | None) -> None:
+    messages = [{"id": "a", "n": 1}, {"id": "b", "n": 2}, {"id": "c", "n": None}]
+    sample = json.dumps(messages, indent=indent).encode()
+    proposal = infer(sample)
+    assert (proposal.messages, proposal.broken) == (3, 0)
+    schema = from_toml(tmp_path, to_toml(proposal))
+    assert schema.array_messages
+    assert infer(sample, max_messages=2).messages == 2
+    dictionaries = {field.name: _core.Dictionary() for field in schema.fields if field.type == "dictionary"}
+    batch, rejects, _ = _core.Decoder(schema.to_core(), dictionaries).decode_messages([sample])
+    assert pa.record_batch(batch).to_pylist() == messages
+    assert pa.record_batch(rejects).num_rows == 0
+    assert str(diff_schema(schema, sample)) == ""
+    # A line of a file may be such an array, too; one of other things is broken.
+    lines = b"\n".join([json.dumps(messages[:2]).encode(), json.dumps(messages[2]).encode(), b"[1]", b"[]"])
+    assert (infer(lines).messages, infer(lines).broken) == (3, 2)
+    assert str(diff_schema(schema, lines)) == ""

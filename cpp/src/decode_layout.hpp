@@ -22,7 +22,8 @@ public:
     }
 
     void forget() {
-        slots_.assign(1 + plan_.fields.size(), Slot{});
+        slots_.clear();
+        slots_.resize(1 + plan_.fields.size());
         keys_.clear();
     }
 
@@ -30,7 +31,7 @@ public:
     // done.
     const char* follow(const char* p, const char* end, const char* readable) {
         const char* const begin = p;
-        std::size_t slot = 0;
+        const Slot* slot = &slots_[0];
         std::uint64_t seen[kMostLevels] = {};
         std::uint64_t entered = 0;
         std::size_t row[kMostLevels];
@@ -40,7 +41,7 @@ public:
 
         for (;;) {
             if (readable - p < kReach) return leave(row);
-            const Edge* edge = match(slots_[slot], p);
+            const Edge* edge = match(*slot, p);
             if (edge == nullptr) return leave(row);
             p += edge->size;
 
@@ -62,7 +63,7 @@ public:
             const char* value = p;
             switch (edge->op) {
                 case Op::string:
-                    p = read_string(p, readable, lanes_.lane[edge->field], at);
+                    p = read_string(p, readable, *edge->lane, at);
                     if (p == nullptr) p = read_anew(edge, value - 1, end, readable, row);
                     break;
                 case Op::dictionary: {
@@ -72,26 +73,24 @@ public:
                         p = read_anew(edge, value - 1, end, readable, row);
                         break;
                     }
-                    lanes_.lane[edge->field].texts[at - lanes_.encoded[edge->level]] = {
+                    edge->lane->texts[at - lanes_.encoded[edge->level]] = {
                         p, static_cast<std::uint32_t>(stop - p)};
                     p = stop + 1;
                     break;
                 }
                 case Op::iso_time:
-                    if (p[json::IsoMillis::kSize] == '"' &&
-                        clock_.read(p, &lanes_.lane[edge->field].wide[at])) {
+                    if (p[json::IsoMillis::kSize] == '"' && clock_.read(p, &edge->lane->wide[at])) {
                         p += json::IsoMillis::kSize + 1;
                     } else {
                         p = read_anew(edge, value - 1, end, readable, row);
                     }
                     break;
                 case Op::integer64:
-                    if (!json::short_number(&p, 0, &lanes_.lane[edge->field].wide[at]) || continues(*p))
+                    if (!read_number(&p, 0, &edge->lane->wide[at]) || json::continues_number(*p))
                         p = read_anew(edge, value, end, readable, row);
                     break;
                 case Op::decimal:
-                    if (!json::short_number(&p, kDecimalScale, &lanes_.lane[edge->field].wide[at]) ||
-                        continues(*p))
+                    if (!read_number(&p, kDecimalScale, &edge->lane->wide[at]) || json::continues_number(*p))
                         p = read_anew(edge, value, end, readable, row);
                     break;
                 case Op::any:
@@ -100,14 +99,10 @@ public:
                 case Op::null:
                     p = load4(p) == load4("null") ? p + 4 : nullptr;
                     break;
-                case Op::skip_string: {
-                    bool high = false;
-                    const char* stop = string_stop(p, end, readable, &high);
-                    p = stop == end || *stop != '"' || (high && plan_.schema.strict_utf8) ? nullptr
-                                                                                          : stop + 1;
+                case Op::skip_string:
+                    p = skip_string(p, end, readable);
                     ++unknown_;
                     break;
-                }
                 case Op::skip_any:
                     p = reader_.skip_single(p, end, readable, edge->depth);
                     // Lines of NDJSON end at a line feed, wherever it stands.
@@ -120,7 +115,7 @@ public:
             }
             if (p == nullptr) return leave(row);
             if (edge->op < Op::null) seen[edge->level] |= edge->bit;
-            slot = edge->target;
+            slot = edge->next;
         }
     }
 
@@ -156,12 +151,14 @@ private:
     // of a string.
     static constexpr std::ptrdiff_t kReach = 2 * kLiteral;
 
+    struct Slot;
     struct Edge {
         alignas(64) std::array<char, kLiteral> literal;
         std::uint64_t bit;
         std::uint64_t entered;
         std::uint64_t forbidden;
-        std::uint32_t target;
+        const Slot* next;
+        Lane* lane;
         Marks marks;
         std::uint16_t field;
         std::uint8_t size;
@@ -180,8 +177,6 @@ private:
         std::memcpy(&word, p, sizeof word);
         return word;
     }
-    // A number goes on in a form that short_number() does not know.
-    static bool continues(char c) { return c == '.' || c == 'e' || c == 'E' || json::is_digit(c); }
     // The message ends here: nothing follows, or a line feed where messages are lines.
     [[nodiscard]] bool ends(const char* p, const char* end) const {
         if (p >= end) return p == end;
@@ -219,6 +214,20 @@ private:
         }
     }
 
+    // Escapes are checked on the way, as they are legal anywhere.
+    [[nodiscard]] const char* skip_string(const char* p, const char* end, const char* readable) const {
+        for (;;) {
+            bool high = false;
+            p = string_stop(p, end, readable, &high);
+            if (p == end || (high && plan_.schema.strict_utf8)) return nullptr;
+            if (*p == '"') return p + 1;
+            if (*p != '\\' || end - p < json::kLongestEscape) return nullptr;
+            const std::size_t size = json::escape_size(p);
+            if (size == 0) return nullptr;
+            p += size;
+        }
+    }
+
     // The value at p in whatever form it has.
     const char* read_anew(const Edge* edge, const char* p, const char* end, const char* readable,
                           const std::size_t* row) {
@@ -227,14 +236,12 @@ private:
 
     bool end_element(Level level, const std::uint64_t* seen, std::uint64_t entered, std::size_t* row) {
         const std::uint64_t missing = plan_.all[level] & ~seen[level];
-        if (missing != 0) {
-            if ((missing & plan_.required[level]) != 0) return false;
-            lanes_.fill(level, row[level], missing);
-        }
+        if ((missing & plan_.required[level]) != 0) return false;
         if (level != plan_.lines()) {
             if ((entered & plan_.array_bit[level + 1]) == 0) return false;
             lanes_.end[level][row[level]] = static_cast<std::int32_t>(row[level + 1]);
         }
+        if (missing != 0) lanes_.fill(level, row[level], missing);
         ++row[level];
         return true;
     }
@@ -245,8 +252,9 @@ private:
         return p;
     }
 
+    // Elements that ended left their nulls, of inner levels even before one of the first ended.
     const char* leave(const std::size_t* row) {
-        if (plan_.exploded() && row[1] != lanes_.rows[1]) lanes_.rollback(lanes_.rows);
+        if (!std::equal(row, row + plan_.levels, lanes_.rows)) lanes_.rollback(lanes_.rows);
         return nullptr;
     }
 
@@ -286,7 +294,8 @@ private:
         edge.bit = step.bit;
         edge.entered = step.entered;
         edge.forbidden = step.entered | step.forbidden;
-        edge.target = static_cast<std::uint32_t>(target);
+        edge.next = &slots_[target];
+        edge.lane = &lanes_.lane[step.field];
         edge.field = step.field;
         edge.op = step.op;
         edge.marks = step.marks;
@@ -297,7 +306,7 @@ private:
     const DecodePlan& plan_;
     Lanes& lanes_;
     Reader& reader_;
-    std::vector<Slot> slots_;
+    std::deque<Slot> slots_;  // edges point into it
     std::map<std::pair<const void*, std::string>, std::size_t> keys_;
     json::IsoMillis clock_;
     std::int64_t unknown_ = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,13 +37,28 @@ public:
         for (std::size_t i = hash(key, size) & mask_;; i = (i + 1) & mask_) {
             const Slot& slot = slots_[i];
             if (slot.target.kind == Target::unknown) return slot.target;
-            if (slot.key.size() == size && std::char_traits<char>::compare(slot.key.data(), key, size) == 0)
-                return slot.target;
+            if (slot.key.size() == size && same(slot.key.data(), key, size)) return slot.target;
         }
     }
     [[nodiscard]] std::vector<std::pair<std::string, Target*>> entries();
 
 private:
+    // Keys are short: a call to memcmp costs more than the comparison.
+    static bool same(const char* a, const char* b, std::size_t size) {
+        while (size >= 8) {
+            std::uint64_t x, y;
+            std::memcpy(&x, a, 8);
+            std::memcpy(&y, b, 8);
+            if (x != y) return false;
+            a += 8;
+            b += 8;
+            size -= 8;
+        }
+        for (; size != 0; --size)
+            if (*a++ != *b++) return false;
+        return true;
+    }
+
     struct Slot {
         std::string key;
         Target target;

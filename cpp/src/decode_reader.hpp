@@ -503,15 +503,14 @@ private:
                 return good(plan);
             case Type::timestamp_ms: {
                 constexpr unsigned kIso = kIso8601 | kIso8601Utc;
-                if ((plan.field.timestamp_forms & kIso) != 0 &&
-                    json::iso_timestamp(text, (plan.field.timestamp_forms & kIso8601Utc) != 0,
-                                        &lane.wide[row]))
+                const bool iso = (plan.field.timestamp_forms & kIso) != 0;
+                if (iso && text.size() == json::IsoMillis::kSize && clock_.read(text.data(), &lane.wide[row]))
+                    return good(plan);
+                if (iso && json::iso_timestamp(text, (plan.field.timestamp_forms & kIso8601Utc) != 0,
+                                               &lane.wide[row]))
                     return good(plan);
                 if (coerced_number(text, at, field, plan)) return;
-                return fault(field,
-                             (plan.field.timestamp_forms & kIso) != 0 ? DecodeReason::invalid_timestamp
-                                                                      : DecodeReason::wrong_type,
-                             at);
+                return fault(field, iso ? DecodeReason::invalid_timestamp : DecodeReason::wrong_type, at);
             }
             default:
                 if (!coerced_number(text, at, field, plan)) fault(field, DecodeReason::wrong_type, at);
@@ -538,6 +537,16 @@ private:
 
     const char* number_value(const char* p, std::uint16_t field) {
         const FieldPlan& plan = plan_.fields[field];
+        const bool decimal = plan.field.type == Type::decimal;
+        if ((decimal || plan.field.type == Type::int64) && readable_ - p >= json::kShortNumberReach) {
+            const char* behind = p;
+            if (read_number(&behind, decimal ? kDecimalScale : 0,
+                            &lanes_.lane[field].wide[row_[plan.level]]) &&
+                behind < end_ && !json::continues_number(*behind)) {
+                good(plan);
+                return behind;
+            }
+        }
         const char* bad = nullptr;
         const char* behind = json::number_end(p, end_, &bad);
         if (behind == nullptr) return invalid(bad);
@@ -779,6 +788,7 @@ private:
     const char* syntax_at_ = nullptr;
     std::int64_t unknown_ = 0;
 
+    json::IsoMillis clock_;
     bool learning_ = false;
     bool strange_ = false;  // the message has something that is not to be learnt
     Marks marks_ = 0;

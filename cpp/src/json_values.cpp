@@ -273,6 +273,27 @@ void append_utf8(std::uint32_t point, std::string* out) {
 
 }  // namespace
 
+std::size_t escape_size(const char* p) {
+    switch (p[1]) {
+        case 'u':
+            return hex_digit(p[2]) >= 0 && hex_digit(p[3]) >= 0 && hex_digit(p[4]) >= 0 &&
+                           hex_digit(p[5]) >= 0
+                       ? 6
+                       : 0;
+        case '"':
+        case '\\':
+        case '/':
+        case 'b':
+        case 'f':
+        case 'n':
+        case 'r':
+        case 't':
+            return 2;
+        default:
+            return 0;
+    }
+}
+
 const char* unescape(const char* p, const char* end, std::string* out, const char** fault,
                      bool* lone_surrogate) {
     static constexpr char kEscapes[] = "\"\\/bfnrt";
@@ -284,7 +305,9 @@ const char* unescape(const char* p, const char* end, std::string* out, const cha
         }
         if (*p == '"') return p + 1;
         if (*p != '\\') {
-            out->push_back(*p++);
+            const char* run = p;
+            while (p != end && *p != '"' && *p != '\\' && static_cast<unsigned char>(*p) >= 0x20) ++p;
+            out->append(run, p);
             continue;
         }
         ++p;

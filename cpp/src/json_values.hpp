@@ -95,12 +95,21 @@ private:
 // quantities are. Reads up to 17 bytes. False when the number has another form: the general reader decides
 // then. *value is scaled by 10^scale (0 or 4); *p moves behind the last digit.
 bool short_number(const char** p, int scale, std::int64_t* value);
+inline constexpr std::ptrdiff_t kShortNumberReach = 18;
+// Whether the byte behind a short number makes it one of another form.
+inline bool continues_number(char c) {
+    return c == '.' || c == 'e' || c == 'E' || is_digit(c);
+}
 
 // The first byte that is not part of valid UTF-8, or `end`.
 const char* utf8_fault(const char* p, const char* end);
 
 // Whether [p, end), at most three bytes, is the begin of a character that goes on behind `end`.
 bool utf8_is_cut(const char* p, const char* end);
+
+// The bytes of the escape at p, a backslash, of which kLongestEscape can be read; 0 when it is none.
+inline constexpr std::ptrdiff_t kLongestEscape = 6;
+std::size_t escape_size(const char* p);
 
 // A JSON string's content with its escapes resolved, appended to *out. `p` is behind the opening quote.
 // Returns the byte behind the closing quote; nullptr with *fault on a syntax fault (*fault == end: it never

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "simd_number_x86.hpp"
+
 namespace omnistream::OMNI_ISA {
 
 struct Simd {

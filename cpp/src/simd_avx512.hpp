@@ -1,5 +1,7 @@
 #pragma once
 
+#include "simd_number_x86.hpp"
+
 namespace omnistream::OMNI_ISA {
 
 // Vectors of 32 bytes, though 64 would fit: most strings of orders are shorter, and a 64-byte load or store

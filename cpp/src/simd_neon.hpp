@@ -29,4 +29,8 @@ struct Simd {
     static void copy(char* to, const char* from) { std::memcpy(to, from, kWidth); }
 };
 
+inline bool read_number(const char** p, int scale, std::int64_t* value) {
+    return json::short_number(p, scale, value);
+}
+
 }  // namespace omnistream::OMNI_ISA

@@ -1,0 +1,119 @@
+"""omnistream: blocks of whole lines to Arrow record batches, one decoder for the life of the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow as pa
+from answers import Digest
+from workloads import Workload
+
+from omnistream import _core
+from omnistream.schema import Schema
+
+BLOCK_BYTES = 1 << 20
+
+Use = Callable[[pa.RecordBatch], None]
+
+
+class Lines:
+    """NDJSON in memory, decoded by one or more threads, each with a decoder and a share of the lines."""
+
+    def __init__(self, schema: Schema, data: bytes, threads: int) -> None:
+        self.version = _version()
+        shares = list(_blocks(data, len(data) // threads + 1))
+        self._work = [(_decoder(schema), list(_blocks(share, BLOCK_BYTES))) for share in shares]
+
+    def run(self) -> None:
+        if len(self._work) == 1:
+            _decode_lines(*self._work[0], use=_drop)
+            return
+        threads = [threading.Thread(target=_decode_lines, args=(*work, _drop)) for work in self._work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def answer(self, digest: Digest) -> None:
+        for work in self._work:
+            _decode_lines(*work, use=lambda batch: digest.add(pa.table(batch)))
+
+
+class Documents:
+    """Messages that are not lines, as an Arrow array over the bytes of the file."""
+
+    def __init__(self, schema: Schema, data: bytes) -> None:
+        self.version = _version()
+        self._decoder = _decoder(schema)
+        ends = [0, *_document_ends(data)]
+        offsets = pa.array(ends, pa.int64()).buffers()[1]
+        messages = pa.Array.from_buffers(
+            pa.large_binary(), len(ends) - 1, [None, offsets, pa.py_buffer(data)]
+        )
+        step = max(1, BLOCK_BYTES * len(messages) // len(data))
+        self._pieces = [messages[first : first + step] for first in range(0, len(messages), step)]
+
+    def run(self) -> None:
+        self._decode(_drop)
+
+    def answer(self, digest: Digest) -> None:
+        self._decode(lambda batch: digest.add(pa.table(batch)))
+
+    def _decode(self, use: Use) -> None:
+        for piece in self._pieces:
+            batch, _, counts = self._decoder.decode_messages(piece)
+            assert counts["rejected"] == 0
+            use(pa.record_batch(batch))
+
+
+def load(workload: Workload, path: Path, variant: str = "1") -> Lines | Documents:
+    data = path.read_bytes()
+    if workload.framing == "documents":
+        return Documents(workload.schema, data)
+    return Lines(workload.schema, data, int(variant))
+
+
+def _version() -> str:
+    try:
+        number = metadata.version("omnistream")
+    except metadata.PackageNotFoundError:
+        number = "working tree"
+    return f"{number} ({_core.decode_isa()})"
+
+
+def _decoder(schema: Schema) -> _core.Decoder:
+    dictionaries = {field.name: _core.Dictionary() for field in schema.fields if field.type == "dictionary"}
+    return _core.Decoder(schema.to_core(), dictionaries)
+
+
+def _decode_lines(decoder: _core.Decoder, blocks: list[memoryview], use: Use) -> None:
+    for block in blocks:
+        batch, _, counts = decoder.decode_lines(block)
+        assert counts["rejected"] == 0
+        use(pa.record_batch(batch))
+
+
+def _drop(batch: pa.RecordBatch) -> None:
+    """Streams hand each batch on and forget it."""
+
+
+def _blocks(data: bytes | memoryview, size_bytes: int) -> Iterator[memoryview]:
+    """Whole lines, at least `size_bytes` together but for the last."""
+    view = memoryview(data)
+    begin = 0
+    while begin < len(view):
+        end = min(begin + size_bytes, len(view))
+        while end < len(view) and view[end - 1] != ord("\n"):
+            end += 1
+        yield view[begin:end]
+        begin = end
+
+
+def _document_ends(data: bytes) -> Iterator[int]:
+    end = 0
+    while end < len(data):
+        end = data.index(b"\n}\n", end) + 3
+        yield end
