@@ -89,6 +89,12 @@ def conform(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     SchemaError
         Names the column that is missing or whose values do not fit.
     """
+    # A topic's table of keys and values, for one: every optional column would come out null.
+    if not any(field.name in rows.schema.names for field in schema.fields):
+        raise SchemaError(
+            f"the rows have the columns {', '.join(rows.schema.names) or 'none'}, and none of the schema's; "
+            "to push messages, give their column alone"
+        )
     columns = []
     target = schema.arrow_schema()
     for field in schema.fields:

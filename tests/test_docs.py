@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from omnistream import _core
+from omnistream.cli import main
+from omnistream.decode import Decode
+from omnistream.encode import Encode
 from omnistream.job import parse_job
 from omnistream.pipeline import Pipeline
+from omnistream.schema import Schema
+from omnistream.sink.json_text import json_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -101,6 +112,82 @@ def test_the_demand_example_comes_out_as_written() -> None:
     last = closed[-1].to_pylist()[-1]
     assert (last["days"], last["demand"], last["mean"], last["std"]) == (3, 4, 2.0, 2.0)
     assert round(last["safety_stock"], 2) == 8.70
+
+
+SCHEMA_EXAMPLES = re.findall(
+    r"```toml\n(.*?)```\n```json\n(.*?)```\n```jsonl\n(.*?)```",
+    (ROOT / "docs/schemas.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("schema", "messages", "expected"), SCHEMA_EXAMPLES)
+def test_the_examples_of_schemas_come_out_as_written(schema: str, messages: str, expected: str) -> None:
+    parsed = Schema.from_dict(tomllib.loads(schema))
+    stage = Decode(parsed, Encode(parsed).dictionaries)
+    ((batch, rejects),) = stage.run([line.encode() for line in messages.splitlines()], "push", 0, None)
+    rows = b"".join(bytes(text) for text in json_lines(pa.record_batch(batch))).decode().splitlines()
+    columns = ("reason", "field", "byte_offset")
+    refused = [{name: row[name] for name in columns} for row in pa.record_batch(rejects).to_pylist()]
+    assert [*rows, *(json.dumps(each, separators=(",", ":")) for each in refused)] == expected.splitlines()
+
+
+def test_every_example_of_schemas_is_tested() -> None:
+    text = (ROOT / "docs/schemas.md").read_text(encoding="utf-8")
+    assert len(SCHEMA_EXAMPLES) == text.count("```toml\n") == text.count("```jsonl\n") > 8
+
+
+def test_the_commands_of_schemas_print_as_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs/schemas.md").read_text(encoding="utf-8")
+    sessions = re.findall(r"```console\n\$ omnistream (.*?)\n(.*?)```", text, re.DOTALL)
+    assert len(sessions) == 1
+    monkeypatch.chdir(ROOT)
+    for command, printed in sessions:
+        assert main(command.split()) == 1
+        assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            '{"id":"a"} // note',
+            '{"id":"a",}',
+            "{'id':'a'}",
+            '{"x":NaN}',
+            '{"x":-Infinity}',
+            '{"x":01}',
+            '{"x":.5}',
+        ),
+        *(
+            '{"x":"\t"}',
+            '\ufeff{"id":"a"}',
+            '{"id":"a"é}',
+            '{"x":[1,]}',
+            '{"id":"a"} {"id":"b"}',
+            '{"id":"a"',
+        ),
+    ],
+)
+def test_decode_rejects_what_its_page_says(text: str) -> None:
+    parsed = Schema.from_dict({"field": [{"name": "id", "type": "string"}]})
+    stage = Decode(parsed, {})
+    messages = [b'{"id":"b"}', text.encode(), b'{"id":"c","id":"d","x":{"y":[1e9999,"\xff",{}]}}']
+    ((batch, rejects),) = stage.run(messages, "push", 0, None)
+    assert pa.record_batch(batch).column("id").to_pylist() == ["b", "d"]
+    assert pa.record_batch(rejects).column("position").to_pylist() == [1]
+
+
+@pytest.mark.parametrize("name", [*_core.decode_isas(), "none of them"])
+def test_the_environment_forces_an_instruction_set(name: str) -> None:
+    code = "from omnistream import _core; print(_core.decode_isa())"
+    environment = os.environ | {"OMNISTREAM_FORCE_ISA": name}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment, cwd=ROOT
+    ).stdout.strip()
+    assert printed == (name if name in _core.decode_isas() else _core.decode_isas()[0])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

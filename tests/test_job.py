@@ -84,7 +84,6 @@ def test_every_table_of_a_file_arrives(tmp_path: Path) -> None:
         use = "order"
         [time]
         max_disorder = "500ms"
-        idle_timeout = "2m"
         [lifecycle]
         sold = ["paid", "created"]
         [[clean.rule]]
@@ -296,7 +295,6 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             "time.column",
             '"sku" is a dictionary, not timestamp; take "event_time"',
         ),
-        ({"time": {"idle_timeout": "0s"}}, "time.idle_timeout", "is not longer than zero"),
         ({"time": {"max_disorder": "1 week"}}, "time.max_disorder", "is not a duration"),
         ({"amount": {"unit_price": "sku"}}, "amount.unit_price", "not decimal; take"),
         (

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from omnistream import _core
@@ -376,10 +377,12 @@ def test_a_message_that_is_an_array_stands_for_its_events() -> None:
     assert again[1] == [reject]
 
 
-def test_a_tombstone_is_a_reject() -> None:
-    outputs = pipeline("debezium").push([b"", b"null", payloads("debezium")[2]])
+def test_a_tombstone_is_passed_over_or_a_reject() -> None:
+    deleted = payloads("debezium")[2]
+    outputs = pipeline("debezium").push(pa.array([deleted, None, deleted]))
+    assert ([row["op"] for row in all_rows(outputs, "rows")], "rejects" in outputs) == (["d", "d"], False)
+    outputs = pipeline("debezium").push([deleted, b"", b"null"])
     assert [each["reason"] for each in all_rows(outputs, "rejects")] == ["truncated_json", "not_an_object"]
-    assert [row["op"] for row in all_rows(outputs, "rows")] == ["d"]
 
 
 def test_a_new_field_is_ignored_counted_and_named() -> None:
