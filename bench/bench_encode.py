@@ -1,4 +1,4 @@
-"""encode: the strings of rows that arrive as Arrow columns, to codes of dictionaries that have seen them or not."""
+"""encode: strings of rows that arrive as Arrow columns, to codes of dictionaries that know them or not."""
 
 from __future__ import annotations
 

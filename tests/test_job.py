@@ -56,7 +56,7 @@ def test_smallest_job_has_the_defaults() -> None:
     assert job.name == "job"
     assert job.device == "auto"
     assert job.source is None
-    assert job.time == TimeSpec("event_time", 30_000, 60_000)
+    assert job.time == TimeSpec("event_time", 30_000)
     assert job.amount is not None
     assert (job.amount.quantity, job.amount.unit_price, job.amount.discount) == (
         "quantity",
@@ -127,7 +127,7 @@ def test_every_table_of_a_file_arrives(tmp_path: Path) -> None:
     job = load_job(file)
     assert job.name == "shop"
     assert job.source == SourceSpec("file", (str(tmp_path / "in/*.ndjson"),), "ndjson", "none", 1 << 20)
-    assert job.time == TimeSpec("event_time", 500, 120_000)
+    assert job.time == TimeSpec("event_time", 500)
     assert [rule.to_core()["low"] for rule in job.rules] == [100]
     assert job.duplicates == DuplicatesSpec(("event_id",), 7_200_000)
     window = job.window("daily")
