@@ -257,9 +257,8 @@ def _read_time(table: Table, columns: Mapping[str, str]) -> TimeSpec:
     column = table.text("column", default="event_time")
     _need_column(table, "column", column, columns, ("timestamp",))
     max_disorder_ms = table.duration("max_disorder", "30s", "30s")
-    idle_timeout_ms = table.duration("idle_timeout", "1m", "1m", positive=True)
     table.finish()
-    return TimeSpec(column, max_disorder_ms, idle_timeout_ms)
+    return TimeSpec(column, max_disorder_ms)
 
 
 def _read_amount(top: Table, use: str, columns: Mapping[str, str]) -> AmountSpec | None:

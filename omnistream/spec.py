@@ -34,11 +34,10 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class TimeSpec:
-    """Event time: its column, the bound on disorder, and when a silent partition stops holding time back."""
+    """Event time: its column and the bound on disorder."""
 
     column: str = "event_time"
     max_disorder_ms: int = 30_000
-    idle_timeout_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True)

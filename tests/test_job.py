@@ -56,7 +56,7 @@ def test_smallest_job_has_the_defaults() -> None:
     assert job.name == "job"
     assert job.device == "auto"
     assert job.source is None
-    assert job.time == TimeSpec("event_time", 30_000, 60_000)
+    assert job.time == TimeSpec("event_time", 30_000)
     assert job.amount is not None
     assert (job.amount.quantity, job.amount.unit_price, job.amount.discount) == (
         "quantity",
@@ -84,7 +84,6 @@ def test_every_table_of_a_file_arrives(tmp_path: Path) -> None:
         use = "order"
         [time]
         max_disorder = "500ms"
-        idle_timeout = "2m"
         [lifecycle]
         sold = ["paid", "created"]
         [[clean.rule]]
@@ -128,7 +127,7 @@ def test_every_table_of_a_file_arrives(tmp_path: Path) -> None:
     job = load_job(file)
     assert job.name == "shop"
     assert job.source == SourceSpec("file", (str(tmp_path / "in/*.ndjson"),), "ndjson", "none", 1 << 20)
-    assert job.time == TimeSpec("event_time", 500, 120_000)
+    assert job.time == TimeSpec("event_time", 500)
     assert [rule.to_core()["low"] for rule in job.rules] == [100]
     assert job.duplicates == DuplicatesSpec(("event_id",), 7_200_000)
     window = job.window("daily")
@@ -296,7 +295,6 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             "time.column",
             '"sku" is a dictionary, not timestamp; take "event_time"',
         ),
-        ({"time": {"idle_timeout": "0s"}}, "time.idle_timeout", "is not longer than zero"),
         ({"time": {"max_disorder": "1 week"}}, "time.max_disorder", "is not a duration"),
         ({"amount": {"unit_price": "sku"}}, "amount.unit_price", "not decimal; take"),
         (
