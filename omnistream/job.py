@@ -133,7 +133,7 @@ def parse_job(
 
     schema, use = _read_schema(top, base)
     columns = {} if schema is None else schema_columns(schema)
-    time = _read_time(_table(top, "time"), columns)
+    time = _read_time(_table(top, "time"), schema, columns)
     amount = _read_amount(top, use, columns)
     row_columns = with_amounts(columns, amount)
     lifecycle = _read_lifecycle(_table(top, "lifecycle"))
@@ -253,9 +253,13 @@ def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
         return None, ""
 
 
-def _read_time(table: Table, columns: Mapping[str, str]) -> TimeSpec:
+def _read_time(table: Table, schema: Schema | None, columns: Mapping[str, str]) -> TimeSpec:
     column = table.text("column", default="event_time")
     _need_column(table, "column", column, columns, ("timestamp",))
+    field = next((field for field in schema.fields if field.name == column), None) if schema else None
+    if field is not None and not field.required and field.default is None:
+        table.add("column", f"{quoted(column)} may be null, and every row needs a time",
+                  "set required = true on that field of the schema")  # fmt: skip
     max_disorder_ms = table.duration("max_disorder", "30s", "30s")
     table.finish()
     return TimeSpec(column, max_disorder_ms)

@@ -296,6 +296,7 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             '"sku" is a dictionary, not timestamp; take "event_time"',
         ),
         ({"time": {"max_disorder": "1 week"}}, "time.max_disorder", "is not a duration"),
+        ({"schema": {"field": [{"name": "event_time", "type": "timestamp"}]}}, "time.column", "may be null"),
         ({"amount": {"unit_price": "sku"}}, "amount.unit_price", "not decimal; take"),
         (
             {"lifecycle": {"sold": ["paid", "returned"]}},
@@ -598,7 +599,7 @@ def test_rules_compile_to_lane_units(rule: dict[str, Any], core: dict[str, Any])
 def test_bounds_of_a_float_column_stand_apart() -> None:
     schema = {
         "field": [
-            {"name": "at", "path": "at", "type": "timestamp"},
+            {"name": "at", "path": "at", "type": "timestamp", "required": True},
             {"name": "weight", "path": "w", "type": "float64"},
         ]
     }

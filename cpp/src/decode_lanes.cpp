@@ -121,6 +121,35 @@ void Lanes::fill_nothing(Level level, std::size_t row, std::uint64_t missing) {
             row, encoded[level]);
 }
 
+bool Lanes::repeats_too_much(const std::size_t* row, std::size_t message_bytes) const {
+    // A string is no longer than its message, so few lines cannot repeat it too often.
+    if (!plan_.exploded() || row[plan_.lines()] - rows[plan_.lines()] <= kMostRepeated) return false;
+    std::size_t repeated = 0;
+    count_lines(kMessage, rows[kMessage], row[1], &repeated);
+    return repeated > kMostRepeated * message_bytes;
+}
+
+// The lines of an outer row, whose inner rows end at inner_end; adds the bytes of its strings for each of
+// them.
+std::size_t Lanes::count_lines(Level level, std::size_t row, std::size_t inner_end,
+                               std::size_t* repeated) const {
+    const auto inner = static_cast<Level>(level + 1);
+    std::size_t begin = rows[inner];
+    if (row > rows[level]) begin = static_cast<std::size_t>(end[level][row - 1]);
+    std::size_t lines = inner_end - begin;
+    if (inner != plan_.lines()) {
+        lines = 0;
+        for (std::size_t each = begin; each < inner_end; ++each)
+            lines += count_lines(inner, each, static_cast<std::size_t>(end[inner][each]), repeated);
+    }
+    for (const std::uint16_t field : plan_.by_bit[level]) {
+        const Lane& values = lane[field];
+        if (values.type == Type::string)
+            *repeated += lines * static_cast<std::size_t>(values.offsets[row + 1] - values.offsets[row]);
+    }
+    return lines;
+}
+
 void Lanes::complete(const std::size_t* row) {
     if (plan_.exploded()) end[kMessage][rows[kMessage]] = static_cast<std::int32_t>(row[kMessage + 1]);
     for (Level level = 1; level < plan_.levels; ++level) rows[level] = row[level];

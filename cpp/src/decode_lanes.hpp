@@ -59,6 +59,11 @@ public:
     // Columns of the row's level that hold no value: their default or null. Values of `missing` must be
     // optional.
     void fill(Level level, std::size_t row, std::uint64_t missing);
+    // Whether the outer strings of the message being read, repeated for each of its lines, are out of all
+    // proportion to its size: a message is not to take more than kMostRepeated times its bytes. `row` as for
+    // complete().
+    [[nodiscard]] bool repeats_too_much(const std::size_t* row, std::size_t message_bytes) const;
+
     // A message's rows are complete: `row` has the next row of each level, but for the message's own.
     void complete(const std::size_t* row);
     // Forgets what fill() noted for the rows from `row` on: they never became complete.
@@ -71,6 +76,9 @@ public:
     [[nodiscard]] bool finish(Batch* batch);
 
 private:
+    static constexpr std::size_t kMostRepeated = 256;
+
+    std::size_t count_lines(Level level, std::size_t row, std::size_t inner_end, std::size_t* repeated) const;
     void grow(Level level, std::size_t row);
 
     const DecodePlan& plan_;

@@ -111,7 +111,7 @@ public:
                     break;
                 case Op::end:
                     if (!ends(p, end) || p - begin > plan_.schema.max_message_bytes) return leave(row);
-                    return complete(p, seen, entered, row);
+                    return complete(begin, p, seen, entered, row);
             }
             if (p == nullptr) return leave(row);
             if (edge->op < Op::null) seen[edge->level] |= edge->bit;
@@ -246,8 +246,10 @@ private:
         return true;
     }
 
-    const char* complete(const char* p, const std::uint64_t* seen, std::uint64_t entered, std::size_t* row) {
+    const char* complete(const char* begin, const char* p, const std::uint64_t* seen, std::uint64_t entered,
+                         std::size_t* row) {
         if (!end_element(kMessage, seen, entered, row)) return leave(row);
+        if (lanes_.repeats_too_much(row, static_cast<std::size_t>(p - begin))) return leave(row);
         lanes_.complete(row);
         return p;
     }

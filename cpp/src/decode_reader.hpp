@@ -681,8 +681,11 @@ private:
         } else {
             const std::uint64_t missing = plan_.all[kMessage] & ~seen_[kMessage];
             if (missing != 0) lanes_.fill(kMessage, row_[kMessage], missing);
-            lanes_.complete(row_);
-            return true;
+            if (!lanes_.repeats_too_much(row_, static_cast<std::size_t>(end_ - begin_))) {
+                lanes_.complete(row_);
+                return true;
+            }
+            reject->reason = static_cast<std::int32_t>(DecodeReason::message_too_large);
         }
         lanes_.rollback(lanes_.rows);
         return false;

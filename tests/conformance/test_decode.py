@@ -355,6 +355,21 @@ def test_any_batching_gives_the_same(name: str) -> None:
     check()
 
 
+def test_a_message_that_repeats_too_much_is_rejected() -> None:
+    """One long text in front of many lines: few bytes in, gigabytes out."""
+    schema = SCHEMAS["exploded"]
+    line = '{"product":{"sku":"s"},"qty":1}'
+
+    def message(text: str, lines: int) -> bytes:
+        return f'{{"note":"{text}","order":{{"id":"1","lines":[{",".join([line] * lines)}]}}}}'.encode()
+
+    messages = [message("ok", 300)] * 40 + [message("x" * 60_000, 400), message("x" * 60_000, 200)]
+    expected = meaning_of_messages(schema, messages)
+    assert [each["reason"] for each in expected.rejects] == ["message_too_large"]
+    for engine in ENGINES:
+        assert_same(engine.decoder(schema).messages(messages), expected)
+
+
 # ---- real orders, broken at every byte ----
 
 

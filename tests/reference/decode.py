@@ -26,6 +26,9 @@ DAY_MS = 86_400_000
 INT32 = range(-(2**31), 2**31)
 INT64 = range(-(2**63), 2**63)
 
+# A message's outer strings, repeated for each of its lines, must not take more than so many times its bytes.
+MOST_REPEATED = 256
+
 REJECT_COLUMNS = ["source", "partition", "position", "line", "stage", "reason", "field"]
 REJECT_COLUMNS += ["byte_offset", "size_bytes", "bytes"]
 
@@ -169,6 +172,12 @@ def decode_message(schema: dict[str, Any], data: bytes) -> tuple[list[dict[str, 
         rows = []
         for element in array_of(schema, root, 0):
             rows += [{**head, **row} for row in explode(schema, element, 1, len(rows))]
+    inner = len(schema["explode"])
+    repeated = [
+        each["name"] for each in schema["fields"] if each["type"] == "string" and each["level"] < inner
+    ]
+    if sum(len((row[name] or "").encode()) for row in rows for name in repeated) > MOST_REPEATED * len(data):
+        raise FieldError("message_too_large", None, None)
     names = [each["name"] for each in schema["fields"]]
     return [{name: row[name] for name in names} for row in rows], parser.skipped
 
