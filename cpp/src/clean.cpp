@@ -17,30 +17,6 @@ constexpr std::size_t kGroup = 32;
 constexpr std::string_view kNullKey = "\xFF";
 constexpr std::uint32_t kNullSize = 0xFFFFFFFF;
 
-const char* type_name(Type type) {
-    switch (type) {
-        case Type::boolean:
-            return "bool";
-        case Type::int32:
-            return "int32";
-        case Type::int64:
-            return "int64";
-        case Type::decimal:
-            return "decimal";
-        case Type::float64:
-            return "float64";
-        case Type::timestamp_ms:
-            return "timestamp";
-        case Type::string:
-            return "string";
-        case Type::dictionary:
-            return "dictionary";
-        case Type::binary:
-            return "binary";
-    }
-    return "unknown";
-}
-
 const char* kind_name(RuleKind kind) {
     switch (kind) {
         case RuleKind::less_than:
@@ -59,9 +35,6 @@ const char* kind_name(RuleKind kind) {
     return "unknown";
 }
 
-bool is_text(Type type) {
-    return type == Type::string || type == Type::dictionary;
-}
 bool is_lane(Type type) {
     return !is_text(type) && type != Type::binary;
 }

@@ -31,7 +31,7 @@ enum Word : std::size_t {
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::min() / 2;
 
 Type stored(Type type) {
-    return KeyLayout::is_text(type) ? Type::string : type;
+    return is_text(type) ? Type::string : type;
 }
 
 }  // namespace
@@ -110,7 +110,7 @@ void Demand::Impl::clear() {
     table_ = std::make_unique<GroupTable>(layout_.words(), std::vector<std::uint64_t>(state_words, 0));
     texts_.clear();
     for (const Type type : key_types_)
-        texts_.push_back(KeyLayout::is_text(type) ? std::make_unique<Dictionary>() : nullptr);
+        texts_.push_back(is_text(type) ? std::make_unique<Dictionary>() : nullptr);
     key_words_.resize(kBlock * layout_.words());
     living_.clear();
     today_ = -1;

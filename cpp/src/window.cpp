@@ -11,30 +11,6 @@
 
 namespace omnistream {
 
-const char* name_of(Type type) {
-    switch (type) {
-        case Type::boolean:
-            return "bool";
-        case Type::int32:
-            return "int32";
-        case Type::int64:
-            return "int64";
-        case Type::decimal:
-            return "decimal";
-        case Type::float64:
-            return "float64";
-        case Type::timestamp_ms:
-            return "timestamp";
-        case Type::string:
-            return "string";
-        case Type::dictionary:
-            return "dictionary";
-        case Type::binary:
-            return "binary";
-    }
-    return "";
-}
-
 const char* name_of(Operation operation) {
     switch (operation) {
         case Operation::count:
@@ -135,7 +111,7 @@ Status Window::Impl::check() const {
         if (!names.insert(spec.keys[i]).second)
             return refuse("two result columns are called '" + spec.keys[i] + "'");
         if (!KeyLayout::accepts(key_types_[i]))
-            return refuse("column '" + spec.keys[i] + "' is a " + name_of(key_types_[i]) +
+            return refuse("column '" + spec.keys[i] + "' is a " + type_name(key_types_[i]) +
                           ", which is no key");
     }
     for (std::size_t i = 0; i < spec.measures.size(); ++i) {
@@ -147,7 +123,7 @@ Status Window::Impl::check() const {
         if (!names.insert(measure.name).second)
             return refuse("two result columns are called '" + measure.name + "'");
         const std::string call =
-            std::string(name_of(measure.operation)) + " of '" + measure.column + "', a " + name_of(type);
+            std::string(name_of(measure.operation)) + " of '" + measure.column + "', a " + type_name(type);
         switch (measure.operation) {
             case Operation::count:
                 break;
@@ -306,7 +282,7 @@ Status Window::Impl::bind_column(const Batch& batch, const std::string& name, Ty
         return {Code::schema, "window '" + spec.name + "': the batch has no column '" + name + "'"};
     if ((*column)->type != type)
         return {Code::schema, "window '" + spec.name + "': column '" + name + "' is a " +
-                                  name_of((*column)->type) + ", not a " + name_of(type)};
+                                  type_name((*column)->type) + ", not a " + type_name(type)};
     return {};
 }
 
@@ -562,7 +538,7 @@ std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
     writers.emplace_back("window_start", Type::timestamp_ms, rows);
     writers.emplace_back("window_end", Type::timestamp_ms, rows);
     for (const Key& key : keys_)
-        writers.emplace_back(key.column, KeyLayout::is_text(key.type) ? Type::string : key.type, rows);
+        writers.emplace_back(key.column, is_text(key.type) ? Type::string : key.type, rows);
     for (std::size_t i = 0; i < outputs_.size(); ++i)
         writers.emplace_back(spec.measures[i].name, outputs_[i].type, rows);
     return writers;
@@ -573,7 +549,7 @@ void Window::Impl::write_rows(Slice* slice, std::vector<ColumnWriter>* out) {
     std::vector<const std::vector<std::int32_t>*> ranks(keys_.size(), nullptr);
     std::vector<const Dictionary*> texts(keys_.size(), nullptr);
     for (std::size_t i = 0; i < keys_.size(); ++i) {
-        if (!KeyLayout::is_text(keys_[i].type)) continue;
+        if (!is_text(keys_[i].type)) continue;
         const bool shared = keys_[i].codes != nullptr;
         texts[i] = shared ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
         ranks[i] = &(shared ? keys_[i].byte_order : own_orders[i]).ranks(*texts[i]);

@@ -19,7 +19,6 @@
 namespace omnistream {
 
 // As jobs write them.
-[[nodiscard]] const char* name_of(Type type);
 [[nodiscard]] const char* name_of(Operation operation);
 [[nodiscard]] std::string condition_text(const Condition& condition);
 

@@ -19,8 +19,8 @@ Status find_column(const Batch& batch, const std::string& part, const std::strin
     *column = batch.find(name);
     if (*column == nullptr) return lacks("column '" + name + "' in its part '" + part + "'");
     if ((*column)->type != type)
-        return {Code::state, "column '" + name + "' of the window snapshot is a " + name_of((*column)->type) +
-                                 ", not a " + name_of(type)};
+        return {Code::state, "column '" + name + "' of the window snapshot is a " +
+                                 type_name((*column)->type) + ", not a " + type_name(type)};
     return {};
 }
 
@@ -32,11 +32,11 @@ std::vector<std::string> Window::Impl::spec_lines() const {
         "size_ms " + std::to_string(spec.size_ms), "offset_ms " + std::to_string(spec.offset_ms),
         "allowed_lateness_ms " + std::to_string(spec.allowed_lateness_ms), "time_column " + spec.time_column};
     for (std::size_t i = 0; i < keys_.size(); ++i)
-        lines.push_back("key " + keys_[i].column + " " + name_of(keys_[i].type));
+        lines.push_back("key " + keys_[i].column + " " + type_name(keys_[i].type));
     for (std::size_t i = 0; i < spec.measures.size(); ++i) {
         const Measure& measure = spec.measures[i];
         std::string line = "measure " + measure.name + " = " + name_of(measure.operation);
-        if (!measure.column.empty()) line += "(" + measure.column + " " + name_of(measure_types_[i]) + ")";
+        if (!measure.column.empty()) line += "(" + measure.column + " " + type_name(measure_types_[i]) + ")";
         lines.push_back(line + condition_text(measure.condition));
     }
     return lines;
@@ -66,8 +66,7 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
     std::vector<ColumnWriter> groups_part;
     groups_part.emplace_back("window_start_ms", Type::int64, rows);
     for (const Key& key : keys_)
-        groups_part.emplace_back("key " + key.column, KeyLayout::is_text(key.type) ? Type::string : key.type,
-                                 rows);
+        groups_part.emplace_back("key " + key.column, is_text(key.type) ? Type::string : key.type, rows);
     for (const Accumulator& accumulator : accumulators_) {
         groups_part.emplace_back(accumulator.name, Type::int64, rows);
         if (accumulator.add == Add::squares)
@@ -174,8 +173,7 @@ Status Window::Impl::restore_groups(const Batch& groups,
     std::vector<const Column*> keys(keys_.size());
     for (std::size_t i = 0; i < keys_.size(); ++i)
         OMNI_RETURN_NOT_OK(find_column(groups, "groups", "key " + keys_[i].column,
-                                       KeyLayout::is_text(keys_[i].type) ? Type::string : keys_[i].type,
-                                       &keys[i]));
+                                       is_text(keys_[i].type) ? Type::string : keys_[i].type, &keys[i]));
     std::vector<const Column*> words;
     for (const Accumulator& accumulator : accumulators_) {
         OMNI_RETURN_NOT_OK(
@@ -242,7 +240,7 @@ Status Window::Impl::restore_distinct(const Batch& values,
         const DistinctColumn& distinct = distinct_[number];
         DistinctSet& set = restored[group].first->distinct[number];
         std::uint64_t value = static_cast<std::uint64_t>(numbers->lanes<std::int64_t>()[row]);
-        if (KeyLayout::is_text(distinct.type)) {
+        if (is_text(distinct.type)) {
             Dictionary& dictionary = distinct.codes != nullptr ? distinct.codes->own() : *set.texts;
             value = static_cast<std::uint64_t>(dictionary.encode(texts->text(row)));
         }

@@ -21,7 +21,6 @@ public:
 
     // float64 and binary columns are no keys.
     [[nodiscard]] static bool accepts(Type type) { return type != Type::float64 && type != Type::binary; }
-    [[nodiscard]] static bool is_text(Type type) { return type == Type::string || type == Type::dictionary; }
     // How many key words each row has: at least one, for the empty key as well.
     [[nodiscard]] std::size_t words() const { return words_; }
     [[nodiscard]] std::size_t fields() const { return fields_.size(); }

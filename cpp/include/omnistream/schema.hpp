@@ -20,6 +20,12 @@ enum class Type : std::uint8_t {
     binary,        // int32 offsets + bytes      Arrow: binary (state and rejects, never decoded)
 };
 
+// As users write it: "int64", "timestamp".
+[[nodiscard]] const char* type_name(Type type);
+[[nodiscard]] inline bool is_text(Type type) {
+    return type == Type::string || type == Type::dictionary;
+}
+
 inline constexpr int kDecimalScale = 4;
 inline constexpr std::int64_t kDecimalOne = 10'000;
 
