@@ -27,7 +27,7 @@ SCHEMA = {
         {"name": "id", "type": "string", "required": True},
         {"name": "store", "type": "dictionary"},
         {"name": "units", "type": "int64"},
-        {"name": "event_time", "type": "timestamp", "format": "epoch_s"},
+        {"name": "event_time", "type": "timestamp", "format": "epoch_s", "required": True},
     ]
 }
 BROKEN = 3  # the place of the message that is none

@@ -175,7 +175,7 @@ def test_a_second_request_interrupts() -> None:
 
 def test_the_core_takes_every_measure_and_key_that_a_job_may_have() -> None:
     types = ("string", "dictionary", "int32", "int64", "decimal", "float64", "bool", "timestamp")
-    fields = [{"name": f"a_{kind}", "type": kind} for kind in types]
+    fields = [{"name": f"a_{kind}", "type": kind, "required": kind == "timestamp"} for kind in types]
     document: dict[str, Any] = {"schema": {"field": fields}, "time": {"column": "a_timestamp"}}
     accepted = []
     for op in OPERATIONS:
