@@ -337,7 +337,8 @@ class Schema:
     def _check_fields(self) -> None:
         names = set()
         levels: Counter[int] = Counter()
-        objects: set[tuple[str, ...]] = set()
+        lines, _ = parse_path(self.explode) if self.explode else ((), ())
+        objects = {lines[:length] for length in range(1, len(lines) + 1)}
         for field in self.fields:
             where = f"field {field.name!r}"
             if field.name in names:

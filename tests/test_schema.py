@@ -48,6 +48,7 @@ def test_paths(text: str, expected: tuple[tuple[str, ...], tuple[int, ...]]) -> 
             "field 'a': its path enters 'x\\[\\].y\\[\\]' without",
         ),
         ([Field(f"f{i}", "int32", f"o{i}.x") for i in range(61)], "", "enter 61 objects; at most 60"),
+        ([Field("a", "string")], ".".join("k" * 61) + "[]", "enter 61 objects; at most 60"),
         ([Field("a", "string")], "x[].y", "must end with \\[\\]"),
         ([], "", "no fields"),
         ([Field(f"f{i}", "int32") for i in range(65)], "", "65 message-level fields; at most 64"),
