@@ -26,6 +26,7 @@ from omnistream.derive import Derive
 from omnistream.device import choose_device
 from omnistream.encode import Encode
 from omnistream.errors import StateError
+from omnistream.sink import REJECT_SCHEMA
 from omnistream.spec import REJECTS, ROWS, JobSpec
 from omnistream.window import Windows
 
@@ -178,10 +179,9 @@ class Pipeline:
             if self.job.amount is not None
         ]
         rows = pa.schema([*self.decode.schema.arrow_schema(), *amounts])
-        rejects = _core.rejects(self.decode.run([], "", 0, 0)[0][0], [], "", "", "")
         return {
             ROWS: rows,
-            REJECTS: pa.record_batch(rejects).schema,
+            REJECTS: REJECT_SCHEMA,
             **self.windows.schemas(),
             **self.derive.schemas(),
         }
