@@ -2,6 +2,8 @@
 // Included by decode_<isa>.cpp after its simd_<isa>.hpp.
 #pragma once
 
+#include "decode_steps.hpp"
+
 namespace omnistream::OMNI_ISA {
 
 // The first byte in [p, end) that ends or breaks a string's run of plain bytes, or `end`. Loads never pass
@@ -29,43 +31,6 @@ inline const char* string_stop(const char* p, const char* end, const char* reada
     *high = not_ascii != 0;
     return std::min(stop, end);
 }
-
-// What a value is to the layout learner: which reader takes it on the fast path.
-enum class Op : std::uint8_t {
-    string,      // p behind the opening quote
-    dictionary,  // p behind the opening quote
-    iso_time,    // p behind the opening quote
-    integer64,
-    decimal,
-    any,   // a field's value of another kind: the careful reader takes it
-    null,  // of a field or of an object that holds fields
-    skip_string,
-    skip_any,
-    end,  // the message is complete
-};
-
-// Elements of exploded arrays that begin and end between two values, in order: one nibble each, the first
-// lowest. The low bits are the level.
-using Marks = std::uint32_t;
-inline constexpr Marks kEndOfElement = 4;
-inline constexpr Marks kLevelBits = 3;
-inline constexpr int kMarkBits = 4;
-inline constexpr int kMostMarks = 8;
-
-struct Step {
-    const char* begin;  // of the value as Op says
-    const char* end;    // behind it
-    Op op;
-    Marks marks;  // before the value
-    std::uint8_t depth;
-    Level level;
-    std::uint16_t field;
-    std::uint64_t bit;        // of the field
-    std::uint64_t entered;    // nodes entered before the value
-    std::uint64_t forbidden;  // null of an object: it must not have been entered
-    const void* object;       // identity of an unknown key: where and which
-    std::string_view key;
-};
 
 // Bytes of unescaped strings, at rest until clear().
 class Arena {
