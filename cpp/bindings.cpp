@@ -217,6 +217,14 @@ Measure measure_of(const py::dict& options) {
     throw py::value_error("unknown operation '" + op + "'");
 }
 
+WindowKind window_kind_of(const std::string& name) {
+    for (const auto& [known, kind] : {std::pair<const char*, WindowKind>{"tumbling", WindowKind::tumbling},
+                                      {"hopping", WindowKind::hopping},
+                                      {"global", WindowKind::global}})
+        if (name == known) return kind;
+    throw py::value_error("unknown kind of window '" + name + "'");
+}
+
 std::vector<Type> types_of(const py::dict& options, const std::vector<std::string>& columns) {
     const auto types = get<std::map<std::string, std::string>>(options, "types");
     std::vector<Type> out;
@@ -551,7 +559,9 @@ PYBIND11_MODULE(_core, m) {
         .def(py::init([](const py::dict& options) {
             WindowSpec spec;
             spec.name = get<std::string>(options, "name");
-            spec.size_ms = get<std::int64_t>(options, "size_ms");
+            spec.kind = window_kind_of(get_or<std::string>(options, "kind", "tumbling"));
+            spec.size_ms = get_or<std::int64_t>(options, "size_ms", 0);
+            spec.hop_ms = get_or<std::int64_t>(options, "hop_ms", 0);
             spec.offset_ms = get_or<std::int64_t>(options, "offset_ms", 0);
             spec.allowed_lateness_ms = get_or<std::int64_t>(options, "allowed_lateness_ms", 0);
             spec.time_column = get<std::string>(options, "time_column");

@@ -29,8 +29,10 @@ from omnistream.mistakes import Problems, Table, did_you_mean, one_of, quoted
 from omnistream.rules import RuleSpec, read_rule
 from omnistream.schema import BUILTIN, Schema
 from omnistream.spec import (
+    INTERVAL_COLUMNS,
     REJECTS,
     ROWS,
+    WINDOW_KINDS,
     AmountSpec,
     CheckpointSpec,
     DeadLetterSpec,
@@ -325,11 +327,8 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     columns = outputs.columns[ROWS] or {}
     before = len(table.problems.lines)
     name = outputs.claim(table)
-    size_ms = table.duration("size", None, "1m", positive=True)
-    offset_ms = table.duration("offset", "0s", "6h")
-    if size_ms > 1 and offset_ms >= size_ms:
-        table.add("offset", "is not shorter than size", "write the part of it that is left over")
-    allowed_lateness_ms = table.duration("allowed_lateness", "0s", "10m")
+    kind: Any = table.text("kind", default="tumbling", choices=WINDOW_KINDS)
+    size_ms, hop_ms, offset_ms, allowed_lateness_ms = _read_interval(table, kind)
     keys = table.texts("keys", single=True)
     for key in keys:
         _need_column(table, "keys", key, columns, _KEY_TYPES)
@@ -339,7 +338,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     if not read and "measures" not in table:
         table.add("measures", "is missing", 'add measures = ["count", "units_net"]')
     table.finish()
-    taken = {"window_start", "window_end", *keys}
+    taken = {*(() if kind == "global" else INTERVAL_COLUMNS), *keys}
     for place, measure in measures:
         mistake = misfit(measure, columns) if columns else None
         if mistake:
@@ -352,12 +351,44 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
             )
         taken.add(measure.name)
     window = WindowSpec(
-        name, size_ms, keys, tuple(measure for _, measure in measures), offset_ms, allowed_lateness_ms
+        name,
+        size_ms,
+        keys,
+        tuple(measure for _, measure in measures),
+        offset_ms,
+        allowed_lateness_ms,
+        kind,
+        hop_ms,
     )
     if name:
         sound = columns and len(table.problems.lines) == before
         outputs.columns.setdefault(name, window.output_columns(columns) if sound else None)
     return window
+
+
+def _read_interval(table: Table, kind: str) -> tuple[int, int, int, int]:
+    """Return size, hop, offset and allowed lateness, as far as this kind of window has them."""
+    if kind == "global":
+        for key in ("size", "hop", "offset", "allowed_lateness"):
+            if table.take(key) is not None:
+                table.add(key, 'makes no sense with kind = "global", which takes all time', "remove it")
+        return 0, 0, 0, 0
+    size_ms = table.duration("size", None, "1m", positive=True)
+    hop_ms = 0
+    if kind == "hopping":
+        hop_ms = table.duration("hop", None, "10s", positive=True)
+        if hop_ms > size_ms > 1:
+            table.add("hop", "is longer than size, so that no window holds what lies between", "shorten it")
+    elif table.take("hop") is not None:
+        table.add("hop", f"makes no sense with kind = {quoted(kind)}", 'add kind = "hopping", or remove it')
+    offset_ms = table.duration("offset", "0s", "6h")
+    if size_ms > 1 and offset_ms >= (hop_ms or size_ms):
+        table.add(
+            "offset",
+            f"is not shorter than {'hop' if hop_ms else 'size'}",
+            "write the part of it that is left over",
+        )
+    return size_ms, hop_ms, offset_ms, table.duration("allowed_lateness", "0s", "10m")
 
 
 def _measure_text(table: Table, text: str, lifecycle: Lifecycle) -> tuple[str, MeasureSpec | None]:
@@ -400,7 +431,7 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
         table.add(
             "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
         )
-    elif window is not None and window.size_ms != _DAY_MS:
+    elif window is not None and (window.kind != "tumbling" or window.size_ms != _DAY_MS):
         table.add("from", f"{quoted(source)} is not a window of one day", 'take one with size = "1d"')
     elif window is not None and columns is not None and demand:
         able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from omnistream.measures import Lifecycle, MeasureSpec
 from omnistream.rules import RuleSpec
@@ -16,6 +16,10 @@ from omnistream.schema import Schema
 
 # When there is output at the path of a sink already: refuse, or replace it.
 Mode = Literal["error", "overwrite"]
+WindowKind = Literal["tumbling", "hopping", "global"]
+WINDOW_KINDS: tuple[str, ...] = get_args(WindowKind)
+# The columns that say which interval of time a result covers; a global window has neither.
+INTERVAL_COLUMNS = ("window_start", "window_end")
 # Names that every pipeline gives to outputs of its own.
 ROWS = "rows"
 REJECTS = "rejects"
@@ -63,7 +67,14 @@ class DuplicatesSpec:
 
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
-    """One tumbling window: its interval, keys and measures."""
+    """One window: its intervals, keys and measures.
+
+    Attributes
+    ----------
+    kind : str
+        ``tumbling``: side by side. ``hopping``: one starts every ``hop_ms``, so they overlap. ``global``: one
+        for all time, with neither size nor offset.
+    """
 
     name: str
     size_ms: int
@@ -71,12 +82,16 @@ class WindowSpec:
     measures: tuple[MeasureSpec, ...]
     offset_ms: int = 0
     allowed_lateness_ms: int = 0
+    kind: WindowKind = "tumbling"
+    hop_ms: int = 0
 
     def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
         """Return the window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
         return {
             "name": self.name,
+            "kind": self.kind,
             "size_ms": self.size_ms,
+            "hop_ms": self.hop_ms,
             "offset_ms": self.offset_ms,
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "time_column": time_column,
@@ -87,9 +102,20 @@ class WindowSpec:
 
     def output_columns(self, columns: Mapping[str, str]) -> dict[str, str]:
         """Return the types of the columns that a closed window has."""
+        interval = {} if self.kind == "global" else dict.fromkeys(INTERVAL_COLUMNS, "timestamp")
         keys = {key: columns[key] for key in self.keys}
         measures = {measure.name: measure.result_type(columns) for measure in self.measures}
-        return {"window_start": "timestamp", "window_end": "timestamp", **keys, **measures}
+        return {**interval, **keys, **measures}
+
+    def explain(self) -> str:
+        """Return the window in one line."""
+        kind = "global"
+        if self.kind != "global":
+            kind = f"{self.kind} {self.size_ms} ms"
+        if self.kind == "hopping":
+            kind += f" every {self.hop_ms} ms"
+        keys = ", ".join(self.keys) or "no key"
+        return f"{self.name}: {kind} by {keys}: {', '.join(measure.name for measure in self.measures)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,12 +65,7 @@ class Windows:
 
     def explain(self) -> str:
         """One line per window."""
-        lines = []
-        for spec in self._specs:
-            keys = ", ".join(spec.keys) or "no key"
-            measures = ", ".join(measure.name for measure in spec.measures)
-            lines.append(f"{spec.name}: tumbling {spec.size_ms} ms by {keys}: {measures}")
-        return "; ".join(lines) or "none"
+        return "; ".join(spec.explain() for spec in self._specs) or "none"
 
     def snapshot(self) -> dict[str, _core.Batch]:
         """Return the state of all windows; parts are named ``window.part``."""

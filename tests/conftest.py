@@ -46,7 +46,8 @@ def make_engine(name: str, stage: str) -> ReferenceEngine | CpuEngine:
 
 @pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine:
-    return make_engine(request.param, request.module.__name__.rpartition("test_")[2])
+    # test_window.py and test_window_kinds.py are tests of the stage window.
+    return make_engine(request.param, request.module.__name__.rpartition("test_")[2].partition("_")[0])
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,17 @@ def test_core_options_of_a_window_and_a_derive() -> None:
     }
 
 
+def test_hopping_and_global_windows() -> None:
+    hopping = {**DAILY, "kind": "hopping", "size": "10m", "hop": "5m", "offset": "1m"}
+    ever = {"name": "ever", "kind": "global", "measures": ["count as window_start"]}
+    job = parse_job(flat(window=[hopping, ever]))
+    window = job.window("daily")
+    assert (window.size_ms, window.hop_ms, window.offset_ms) == (600_000, 300_000, 60_000)
+    assert window.explain() == "daily: hopping 600000 ms every 300000 ms by sku: units_sold"
+    assert job.window("ever").output_columns(job.columns) == {"window_start": "int64"}
+    assert job.window("ever").explain() == "ever: global by no key: window_start"
+
+
 def test_a_schema_of_ones_own_has_amounts_when_asked() -> None:
     schema = {
         "explode": "items[]",
@@ -339,6 +350,28 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
         ({"window": [{"name": "w", "size": "1h"}]}, 'window[0] "w".measures', "is missing"),
         ({"window": [{"name": "w", "measures": ["count"]}]}, 'window[0] "w".size', "is missing"),
         ({"window": [{**DAILY, "offset": "1d"}]}, 'window[0] "daily".offset', "not shorter than size"),
+        ({"window": [{**DAILY, "kind": "hoping"}]}, 'window[0] "daily".kind', 'did you mean "hopping"?'),
+        ({"window": [{**DAILY, "kind": "hopping"}]}, 'window[0] "daily".hop', "is missing"),
+        ({"window": [{**DAILY, "hop": "1h"}]}, 'window[0] "daily".hop', 'add kind = "hopping"'),
+        (
+            {"window": [{**DAILY, "kind": "hopping", "hop": "2d"}]},
+            'window[0] "daily".hop',
+            "is longer than size",
+        ),
+        (
+            {"window": [{**DAILY, "kind": "hopping", "hop": "1h", "offset": "1h"}]},
+            'window[0] "daily".offset',
+            "not shorter than hop",
+        ),
+        ({"window": [{**DAILY, "kind": "global"}]}, 'window[0] "daily".size', "makes no sense"),
+        (
+            {
+                "window": [{**DAILY, "kind": "hopping", "hop": "1h"}],
+                "derive": [{"name": "d", "from": "daily", "demand": "units_sold"}],
+            },
+            'derive[0] "d".from',
+            "is not a window of one day",
+        ),
         (
             {"window": [{**DAILY, "keys": ["unit_price"]}]},
             'window[0] "daily".keys',

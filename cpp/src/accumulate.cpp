@@ -167,4 +167,45 @@ bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_
     return false;
 }
 
+bool merge_block(Add add, std::uint64_t* const* into, const std::uint64_t* const* from, std::size_t word,
+                 std::size_t count) {
+    bool overflow = false;
+    for (std::size_t i = 0; i < count; ++i) {
+        std::uint64_t& mine = into[i][word];
+        const std::uint64_t theirs = from[i][word];
+        const auto a = static_cast<std::int64_t>(mine);
+        const auto b = static_cast<std::int64_t>(theirs);
+        switch (add) {
+            case Add::count:
+                mine += theirs;
+                break;
+            case Add::sum: {
+                std::int64_t sum = 0;
+                overflow |= __builtin_add_overflow(a, b, &sum);
+                mine = static_cast<std::uint64_t>(sum);
+                break;
+            }
+            case Add::squares: {
+                unsigned __int128 sum = 0;
+                unsigned __int128 other = 0;
+                std::memcpy(&sum, into[i] + word, sizeof sum);
+                std::memcpy(&other, from[i] + word, sizeof other);
+                overflow |= __builtin_add_overflow(sum, other, &sum);
+                std::memcpy(into[i] + word, &sum, sizeof sum);
+                break;
+            }
+            case Add::min:
+                mine = static_cast<std::uint64_t>(std::min(a, b));
+                break;
+            case Add::max:
+            case Add::max_float:
+                mine = static_cast<std::uint64_t>(std::max(a, b));
+                break;
+            case Add::distinct:
+                break;  // counted where the sets of values meet
+        }
+    }
+    return overflow;
+}
+
 }  // namespace omnistream

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -33,6 +33,18 @@ const char* name_of(Operation operation) {
     return "";
 }
 
+const char* name_of(WindowKind kind) {
+    switch (kind) {
+        case WindowKind::tumbling:
+            return "tumbling";
+        case WindowKind::hopping:
+            return "hopping";
+        case WindowKind::global:
+            return "global";
+    }
+    return "";
+}
+
 std::string condition_text(const Condition& condition) {
     if (condition.column.empty()) return "";
     const auto quoted = [](const std::string& text) {
@@ -48,20 +60,7 @@ std::string condition_text(const Condition& condition) {
 
 namespace {
 
-using Wide = __int128;
-
-constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
-constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kBlock = GroupTable::kBlock;
-
-std::int64_t saturate(Wide value) {
-    return value < kLeast ? kLeast : value > kMost ? kMost : static_cast<std::int64_t>(value);
-}
-
-Wide floor_divide(Wide value, std::int64_t divisor) {
-    const Wide quotient = value / divisor;
-    return quotient - (value % divisor < 0 ? 1 : 0);
-}
 
 bool is_integer(Type type) {
     return type == Type::int32 || type == Type::int64 || type == Type::decimal;
@@ -91,9 +90,14 @@ Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vect
       valid_(check()),
       layout_(key_types_) {
     if (!valid_.ok()) return;
-    per_size_ = 1.0 / static_cast<double>(spec.size_ms);
-    spec.offset_ms =
-        static_cast<std::int64_t>(spec.offset_ms - floor_divide(spec.offset_ms, spec.size_ms) * spec.size_ms);
+    if (spec.kind != WindowKind::global) {
+        const std::int64_t period_ms = spec.kind == WindowKind::hopping ? spec.hop_ms : spec.size_ms;
+        slice_ms_ = std::gcd(spec.size_ms, period_ms);
+        slices_per_hop_ = period_ms / slice_ms_;
+        slices_per_window_ = spec.size_ms / slice_ms_;
+        spec.offset_ms -= static_cast<std::int64_t>(floor_divide(spec.offset_ms, period_ms) * period_ms);
+    }
+    per_slice_ = 1.0 / static_cast<double>(slice_ms_);
     compile();
     key_words_.resize(kBlock * std::max(layout_.words(), std::size_t{2}));
 }
@@ -102,11 +106,15 @@ Status Window::Impl::check() const {
     const auto refuse = [this](const std::string& what) {
         return Status(Code::schema, "window '" + spec.name + "': " + what);
     };
-    if (spec.size_ms <= 0) return refuse("its size must be longer than nothing");
+    if (spec.kind != WindowKind::global && spec.size_ms <= 0)
+        return refuse("its size must be longer than nothing");
+    if (spec.kind == WindowKind::hopping && (spec.hop_ms <= 0 || spec.hop_ms > spec.size_ms))
+        return refuse("it must hop by more than nothing and by no more than its size");
     if (spec.allowed_lateness_ms < 0) return refuse("its allowed lateness must not be negative");
     if (key_types_.size() != spec.keys.size() || measure_types_.size() != spec.measures.size())
         return refuse("it needs one type for each key and each measure");
-    std::set<std::string> names = {"window_start", "window_end"};
+    std::set<std::string> names;
+    if (spec.kind != WindowKind::global) names = {"window_start", "window_end"};
     for (std::size_t i = 0; i < spec.keys.size(); ++i) {
         if (!names.insert(spec.keys[i]).second)
             return refuse("two result columns are called '" + spec.keys[i] + "'");
@@ -267,10 +275,18 @@ Status Window::Impl::push(const CleanBatch& batch, std::vector<std::int32_t>* la
     OMNI_RETURN_NOT_OK(failed_);
     if (batch.rows.empty()) return {};
     OMNI_RETURN_NOT_OK(bind(*batch.batch));
-    for (std::size_t begin = 0; begin < batch.rows.size(); begin += kBlock) {
-        const std::size_t count = std::min(kBlock, batch.rows.size() - begin);
-        OMNI_RETURN_NOT_OK(
-            push_block(batch.rows.data() + begin, batch.watermark_ms.data() + begin, count, late_rows));
+    for (std::size_t begin = 0; begin < batch.rows.size();) {
+        const std::int64_t* watermarks_ms = batch.watermark_ms.data() + begin;
+        std::size_t count = std::min(kBlock, batch.rows.size() - begin);
+        if (steps()) {
+            // What the next row's watermark has made final must not hold the row.
+            if (watermarks_ms[0] >= next_step_ms_) OMNI_RETURN_NOT_OK(step(watermarks_ms[0], &stepped_));
+            if (watermarks_ms[0] < next_step_ms_)  // else the input has ended
+                count = static_cast<std::size_t>(
+                    std::lower_bound(watermarks_ms, watermarks_ms + count, next_step_ms_) - watermarks_ms);
+        }
+        OMNI_RETURN_NOT_OK(push_block(batch.rows.data() + begin, watermarks_ms, count, late_rows));
+        begin += count;
     }
     return {};
 }
@@ -372,14 +388,12 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
             // are below 64 and the span is below 2^50, so their distance to the next integer is far above the
             // error.
             const auto past = static_cast<std::int64_t>(since);
-            auto ahead = static_cast<std::int64_t>(static_cast<double>(past) * per_size_);
-            ahead += static_cast<std::int64_t>(past - ahead * spec.size_ms >= spec.size_ms);
+            auto ahead = static_cast<std::int64_t>(static_cast<double>(past) * per_slice_);
+            ahead += static_cast<std::int64_t>(past - ahead * slice_ms_ >= slice_ms_);
             slice = near_[ahead];
             if (slice == nullptr) slice = near_[ahead] = find_or_open(near_index_ + ahead, watermark_ms);
         } else {
-            const std::int64_t index = index_of(time_ms);
-            slice = find_or_open(index, watermark_ms);
-            if (++near_misses_ == kMissesToMove) move_near(index);
+            slice = find_far(time_ms, watermark_ms);
         }
         if (slice == nullptr || slice->final_ms <= watermark_ms) {
             late_rows->push_back(rows[i]);
@@ -464,29 +478,49 @@ void Window::Impl::add_distinct(const Run& run, std::size_t number) {
     }
 }
 
-// ---- Open windows
+// ---- Open slices
 
 // Offset is in [0, size), so the index always fits.
 std::int64_t Window::Impl::index_of(std::int64_t time_ms) const {
-    return static_cast<std::int64_t>(floor_divide(static_cast<Wide>(time_ms) - spec.offset_ms, spec.size_ms));
+    if (spec.kind == WindowKind::global) return 0;
+    return static_cast<std::int64_t>(floor_divide(static_cast<Wide>(time_ms) - spec.offset_ms, slice_ms_));
 }
 
-// Null when the window is not open and already final.
+Window::Impl::Interval Window::Impl::interval_of(std::int64_t index) const {
+    if (spec.kind == WindowKind::global) return {kLeast, kMost, kMost};
+    const Wide start = static_cast<Wide>(index) * slice_ms_ + spec.offset_ms;
+    Wide end = start + slice_ms_;
+    if (spec.kind == WindowKind::hopping)
+        end = floor_divide(index, slices_per_hop_) * spec.hop_ms + spec.offset_ms + spec.size_ms;
+    const std::int64_t final_ms = saturate(static_cast<Wide>(saturate(end)) + spec.allowed_lateness_ms);
+    return {saturate(start), saturate(start + slice_ms_), final_ms};
+}
+
+Window::Impl::Slice* Window::Impl::find_far(std::int64_t time_ms, std::int64_t watermark_ms) {
+    if (spec.kind == WindowKind::global) {
+        if (recent_ == nullptr) recent_ = find_or_open(0, watermark_ms);
+        return recent_;
+    }
+    const std::int64_t index = index_of(time_ms);
+    Slice* slice = find_or_open(index, watermark_ms);
+    if (++near_misses_ == kMissesToMove) move_near(index);
+    return slice;
+}
+
+// Null when the slice is not open and its last window already final.
 Window::Impl::Slice* Window::Impl::find_or_open(std::int64_t index, std::int64_t watermark_ms) {
     const auto found = open_.find(index);
     if (found != open_.end()) return found->second.get();
-    const Wide end = (static_cast<Wide>(index) + 1) * spec.size_ms + spec.offset_ms;
-    if (saturate(static_cast<Wide>(saturate(end)) + spec.allowed_lateness_ms) <= watermark_ms) return nullptr;
-    std::unique_ptr<Slice> slice = make_slice(index);
-    return open_.emplace(index, std::move(slice)).first->second.get();
+    const Interval interval = interval_of(index);
+    if (interval.final_ms <= watermark_ms) return nullptr;
+    return open_.emplace(index, make_slice(interval)).first->second.get();
 }
 
-std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(std::int64_t index) const {
-    const Wide start = static_cast<Wide>(index) * spec.size_ms + spec.offset_ms;
+std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(const Interval& interval) const {
     auto slice = std::make_unique<Slice>(GroupTable(layout_.words(), fresh_));
-    slice->start_ms = saturate(start);
-    slice->end_ms = saturate(start + spec.size_ms);
-    slice->final_ms = saturate(static_cast<Wide>(slice->end_ms) + spec.allowed_lateness_ms);
+    slice->start_ms = interval.start_ms;
+    slice->end_ms = interval.end_ms;
+    slice->final_ms = interval.final_ms;
     for (const Key& key : keys_)
         slice->key_texts.push_back(key.type == Type::string ? std::make_unique<Dictionary>() : nullptr);
     for (const DistinctColumn& distinct : distinct_)
@@ -499,8 +533,8 @@ void Window::Impl::move_near(std::int64_t index) {
     constexpr std::int64_t kMostTime = std::int64_t{1} << 61;  // so that differences cannot wrap around
     constexpr Wide kMostSpan = Wide{1} << 50;                  // see place()
     const Wide base = static_cast<Wide>(index) - kNearPast;
-    const Wide start = base * spec.size_ms + spec.offset_ms;
-    const Wide span = static_cast<Wide>(spec.size_ms) * static_cast<std::int64_t>(kNear);
+    const Wide start = base * slice_ms_ + spec.offset_ms;
+    const Wide span = static_cast<Wide>(slice_ms_) * static_cast<std::int64_t>(kNear);
     near_span_ms_ = 0;
     near_misses_ = 0;
     if (start < -kMostTime || start > kMostTime || span > kMostSpan) return;
@@ -514,29 +548,62 @@ void Window::Impl::move_near(std::int64_t index) {
     }
 }
 
+// What near_ and recent_ point at is gone; near_ stays in place.
+void Window::Impl::forget_near() {
+    recent_ = nullptr;
+    if (near_span_ms_ != 0) move_near(near_index_ + kNearPast);
+}
+
 // ---- advance: closed windows become batches
 
 Status Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
     OMNI_RETURN_NOT_OK(valid_);
     OMNI_RETURN_NOT_OK(failed_);
-    closed_ms_ = std::max(closed_ms_, watermark_ms);
-    bool any = false;
-    while (!open_.empty() && open_.begin()->second->final_ms <= closed_ms_) {
-        Slice* slice = open_.begin()->second.get();
-        std::vector<ColumnWriter> writers = result_writers(slice->groups.size());
-        write_rows(slice, &writers);
-        closed->push_back(finish(std::move(writers), static_cast<std::int64_t>(slice->groups.size())));
-        open_.erase(open_.begin());
-        any = true;
-    }
-    if (any && near_span_ms_ != 0) move_near(near_index_ + kNearPast);  // in place: it points at what is gone
+    closed->insert(closed->end(), stepped_.begin(), stepped_.end());
+    stepped_.clear();
+    return step(watermark_ms, closed);
+}
+
+Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+    const std::size_t slices = open_.size();
+    const std::int64_t now_ms = std::max(closed_ms_, watermark_ms);
+    OMNI_RETURN_NOT_OK(spec.kind == WindowKind::hopping ? close_hopping(now_ms, closed)
+                                                        : close_slices(now_ms, closed));
+    if (open_.size() != slices) forget_near();
+    closed_ms_ = now_ms;
+    next_step_ms_ = next_step_ms(now_ms);
     return {};
+}
+
+// The least watermark beyond this one that asks for a step.
+std::int64_t Window::Impl::next_step_ms(std::int64_t watermark_ms) const {
+    if (spec.kind != WindowKind::hopping) return kMost;
+    if (watermark_ms == kLeast || watermark_ms == kMost) return watermark_ms + (watermark_ms == kLeast);
+    const Wide start = static_cast<Wide>(first_hop_open(watermark_ms)) * spec.hop_ms + spec.offset_ms;
+    return saturate(start + spec.size_ms + spec.allowed_lateness_ms);
+}
+
+Status Window::Impl::close_slices(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+    while (!open_.empty() && open_.begin()->second->final_ms <= watermark_ms) {
+        Slice* slice = open_.begin()->second.get();
+        closed->push_back(write(slice, slice->start_ms, slice->end_ms));
+        open_.erase(open_.begin());
+    }
+    return {};
+}
+
+std::shared_ptr<Batch> Window::Impl::write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms) {
+    std::vector<ColumnWriter> writers = result_writers(slice->groups.size());
+    write_rows(slice, start_ms, end_ms, &writers);
+    return finish(std::move(writers), static_cast<std::int64_t>(slice->groups.size()));
 }
 
 std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
     std::vector<ColumnWriter> writers;
-    writers.emplace_back("window_start", Type::timestamp_ms, rows);
-    writers.emplace_back("window_end", Type::timestamp_ms, rows);
+    if (spec.kind != WindowKind::global) {
+        writers.emplace_back("window_start", Type::timestamp_ms, rows);
+        writers.emplace_back("window_end", Type::timestamp_ms, rows);
+    }
     for (const Key& key : keys_)
         writers.emplace_back(key.column, is_text(key.type) ? Type::string : key.type, rows);
     for (std::size_t i = 0; i < outputs_.size(); ++i)
@@ -544,7 +611,8 @@ std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
     return writers;
 }
 
-void Window::Impl::write_rows(Slice* slice, std::vector<ColumnWriter>* out) {
+void Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
+                              std::vector<ColumnWriter>* out) {
     std::vector<ByteOrder> own_orders(keys_.size());
     std::vector<const std::vector<std::int32_t>*> ranks(keys_.size(), nullptr);
     std::vector<const Dictionary*> texts(keys_.size(), nullptr);
@@ -564,14 +632,16 @@ void Window::Impl::write_rows(Slice* slice, std::vector<ColumnWriter>* out) {
             words[i] = slice->groups.row(order[begin + i]);
             __builtin_prefetch(words[i]);
         }
-        for (std::size_t i = 0; i < count; ++i) (*out)[0].put(slice->start_ms);
-        for (std::size_t i = 0; i < count; ++i) (*out)[1].put(slice->end_ms);
+        if (first_key() != 0) {
+            for (std::size_t i = 0; i < count; ++i) (*out)[0].put(start_ms);
+            for (std::size_t i = 0; i < count; ++i) (*out)[1].put(end_ms);
+        }
         for (std::size_t key = 0; key < keys_.size(); ++key)
             for (std::size_t i = 0; i < count; ++i)
-                layout_.unpack(key, words[i], texts[key], &(*out)[2 + key]);
+                layout_.unpack(key, words[i], texts[key], &(*out)[first_key() + key]);
         for (std::size_t measure = 0; measure < outputs_.size(); ++measure)
             for (std::size_t i = 0; i < count; ++i)
-                write_measure(outputs_[measure], words[i], &(*out)[2 + keys_.size() + measure]);
+                write_measure(outputs_[measure], words[i], &(*out)[first_key() + keys_.size() + measure]);
     }
 }
 
@@ -616,6 +686,19 @@ std::shared_ptr<Batch> Window::Impl::finish(std::vector<ColumnWriter> writers, s
 
 std::shared_ptr<Batch> Window::Impl::empty_result() const {
     return finish(result_writers(0), 0);
+}
+
+std::int64_t Window::Impl::open_windows() const {
+    if (spec.kind != WindowKind::hopping) return static_cast<std::int64_t>(open_.size());
+    std::int64_t windows = 0;
+    std::int64_t next = first_hop_open(closed_ms_);
+    for (const auto& [index, slice] : open_) {
+        next = std::max(next, first_hop_over(index));
+        const std::int64_t past = static_cast<std::int64_t>(floor_divide(index, slices_per_hop_)) + 1;
+        windows += std::max(past - next, std::int64_t{0});
+        next = std::max(next, past);
+    }
+    return windows;
 }
 
 std::int64_t Window::Impl::groups() const {

@@ -18,8 +18,23 @@
 
 namespace omnistream {
 
+// Times are added and divided in 128 bits, so that no time is too far away.
+using Wide = __int128;
+
+inline constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
+inline constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+
+[[nodiscard]] inline std::int64_t saturate(Wide value) {
+    return value < kLeast ? kLeast : value > kMost ? kMost : static_cast<std::int64_t>(value);
+}
+[[nodiscard]] inline Wide floor_divide(Wide value, std::int64_t divisor) {
+    const Wide quotient = value / divisor;
+    return quotient - (value % divisor < 0 ? 1 : 0);
+}
+
 // As jobs write them.
 [[nodiscard]] const char* name_of(Operation operation);
+[[nodiscard]] const char* name_of(WindowKind kind);
 [[nodiscard]] std::string condition_text(const Condition& condition);
 
 // Whether a lane may hold any int64, so that no value is free to say "none".
@@ -72,7 +87,7 @@ public:
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
     std::int64_t groups() const;
     std::int64_t memory_bytes() const;
-    std::int64_t open_windows() const { return static_cast<std::int64_t>(open_.size()); }
+    std::int64_t open_windows() const;
     std::shared_ptr<Batch> empty_result() const;
 
     WindowSpec spec;
@@ -85,13 +100,14 @@ private:
         std::unique_ptr<Dictionary> texts;  // of a string column
     };
 
-    // One open window.
+    // A stretch of event time and the groups of its rows. It is one open window; hopping windows that overlap
+    // share slices, so that a row is added once.
     struct Slice {
         explicit Slice(GroupTable empty) : groups(std::move(empty)) {}
 
         std::int64_t start_ms = 0;
         std::int64_t end_ms = 0;
-        std::int64_t final_ms = 0;  // the watermark that closes it
+        std::int64_t final_ms = 0;  // the watermark that closes the last window that needs it
         GroupTable groups;
         std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
         std::vector<DistinctSet> distinct;
@@ -134,13 +150,32 @@ private:
     void add_distinct(const Run& run, std::size_t number);
     Status overflow(const Accumulator& accumulator) const;
 
-    // Open windows
+    // Open slices
+    struct Interval {
+        std::int64_t start_ms;
+        std::int64_t end_ms;
+        std::int64_t final_ms;
+    };
     std::int64_t index_of(std::int64_t time_ms) const;
+    Interval interval_of(std::int64_t index) const;
+    Slice* find_far(std::int64_t time_ms, std::int64_t watermark_ms);
     Slice* find_or_open(std::int64_t index, std::int64_t watermark_ms);
-    std::unique_ptr<Slice> make_slice(std::int64_t index) const;
+    std::unique_ptr<Slice> make_slice(const Interval& interval) const;
     void move_near(std::int64_t index);
+    void forget_near();
+    Status absorb(Slice* into, const Slice& from);
 
-    void write_rows(Slice* slice, std::vector<ColumnWriter>* out);
+    // Closing
+    [[nodiscard]] bool steps() const { return spec.kind == WindowKind::hopping; }
+    std::int64_t next_step_ms(std::int64_t watermark_ms) const;
+    Status step(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    Status close_slices(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    Status close_hopping(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    std::int64_t first_hop_over(std::int64_t slice_index) const;
+    std::int64_t first_hop_open(std::int64_t watermark_ms) const;
+    void write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms, std::vector<ColumnWriter>* out);
+    std::shared_ptr<Batch> write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms);
+    [[nodiscard]] std::size_t first_key() const { return spec.kind == WindowKind::global ? 0 : 2; }
     void write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const;
     std::vector<ColumnWriter> result_writers(std::size_t rows) const;
     std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows) const;
@@ -165,9 +200,15 @@ private:
     std::vector<std::uint64_t> fresh_;
     const Column* time_ = nullptr;
 
+    std::int64_t slice_ms_ = 1;                            // how long a slice is
+    std::int64_t slices_per_hop_ = 1;                      // hopping
+    std::int64_t slices_per_window_ = 1;                   // hopping
     std::map<std::int64_t, std::unique_ptr<Slice>> open_;  // by index
-    std::int64_t closed_ms_ =
-        std::numeric_limits<std::int64_t>::min();  // the largest watermark that advance() has seen
+    // The largest watermark up to which all is closed, and the next one that needs a step before the row that
+    // meets it is added (where steps() are needed).
+    std::int64_t closed_ms_ = kLeast;
+    std::int64_t next_step_ms_ = kLeast;
+    std::vector<std::shared_ptr<Batch>> stepped_;  // what push() closed
 
     // Windows around the present, found without a division or a search.
     static constexpr std::size_t kNear = 64;
@@ -178,7 +219,8 @@ private:
     std::uint64_t near_start_ms_ = 0;
     std::uint64_t near_span_ms_ = 0;  // 0: off
     int near_misses_ = 0;
-    double per_size_ = 0;
+    double per_slice_ = 0;
+    Slice* recent_ = nullptr;  // where slices are of different lengths
 
     // The current block, ordered by window
     std::vector<Slice*> touched_;

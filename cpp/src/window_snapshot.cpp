@@ -31,6 +31,8 @@ std::vector<std::string> Window::Impl::spec_lines() const {
     std::vector<std::string> lines = {
         "size_ms " + std::to_string(spec.size_ms), "offset_ms " + std::to_string(spec.offset_ms),
         "allowed_lateness_ms " + std::to_string(spec.allowed_lateness_ms), "time_column " + spec.time_column};
+    if (spec.kind != WindowKind::tumbling) lines.push_back(std::string("kind ") + name_of(spec.kind));
+    if (spec.kind == WindowKind::hopping) lines.push_back("hop_ms " + std::to_string(spec.hop_ms));
     for (std::size_t i = 0; i < keys_.size(); ++i)
         lines.push_back("key " + keys_[i].column + " " + type_name(keys_[i].type));
     for (std::size_t i = 0; i < spec.measures.size(); ++i) {
@@ -44,6 +46,9 @@ std::vector<std::string> Window::Impl::spec_lines() const {
 
 Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const {
     OMNI_RETURN_NOT_OK(failed_);  // no state that lacks what overflowed is ever kept
+    if (!stepped_.empty())
+        return {Code::state, "window '" + spec.name +
+                                 "' holds results that nobody has taken; call advance() before snapshot()"};
     parts->clear();
     const auto add = [&](std::string name, std::vector<ColumnWriter> writers, std::int64_t rows) {
         parts->emplace_back(std::move(name), finish(std::move(writers), rows));
@@ -157,10 +162,13 @@ Status Window::Impl::restore(const std::vector<std::pair<std::string, std::share
 
     failed_ = Status();
     open_.clear();
+    stepped_.clear();
     near_span_ms_ = 0;
+    recent_ = nullptr;
     counts.aggregated = aggregated->lanes<std::int64_t>()[0];
     counts.late = late->lanes<std::int64_t>()[0];
     closed_ms_ = watermark->lanes<std::int64_t>()[0];
+    next_step_ms_ = next_step_ms(closed_ms_);
     std::vector<std::pair<Slice*, std::uint32_t>> restored;
     OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], &restored));
     return restore_distinct(*by_name["distinct"], restored);
@@ -193,7 +201,7 @@ Status Window::Impl::restore_groups(const Batch& groups,
         }
         const std::int64_t index = index_of(starts_ms[begin]);
         std::unique_ptr<Slice>& slice = open_[index];
-        if (slice == nullptr) slice = make_slice(index);
+        if (slice == nullptr) slice = make_slice(interval_of(index));
         if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms_)
             return {Code::state, "the window snapshot has a window that cannot be open, from " +
                                      std::to_string(starts_ms[begin]) + " ms"};

@@ -9,35 +9,53 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from tests.reference.clean import NONE
+from tests.reference.clean import END, NONE
 from tests.reference.decode import INT64, SCALE, Row
+
+Interval = tuple[int | None, int | None]  # a global window has no interval
+EVER: Interval = (None, None)
 
 
 @dataclass
 class Window:
-    """A tumbling window. Results are ordered by key: nulls first, strings by their bytes."""
+    """Windows of one kind. Results are ordered by key: nulls first, strings by their bytes."""
 
     spec: dict[str, Any]
-    open: dict[int, dict[tuple[Any, ...], list[dict[str, Any]]]] = field(default_factory=dict)
+    open: dict[Interval, dict[tuple[Any, ...], list[dict[str, Any]]]] = field(default_factory=dict)
     closed_ms: int = NONE
     aggregated: int = 0
     late: int = 0
 
-    def final_ms(self, start_ms: int) -> int:
-        return start_ms + self.spec["size_ms"] + self.spec.get("allowed_lateness_ms", 0)
+    def windows_of(self, time_ms: int) -> list[Interval]:
+        """All windows that hold this time."""
+        kind = self.spec.get("kind", "tumbling")
+        if kind == "global":
+            return [EVER]
+        size_ms, offset_ms = self.spec["size_ms"], self.spec.get("offset_ms", 0)
+        hop_ms = self.spec["hop_ms"] if kind == "hopping" else size_ms
+        start_ms = (time_ms - offset_ms) // hop_ms * hop_ms + offset_ms
+        starts_ms = range(start_ms, time_ms - size_ms, -hop_ms)
+        return [(start_ms, start_ms + size_ms) for start_ms in starts_ms]
+
+    def is_final(self, window: Interval, watermark_ms: int) -> bool:
+        end_ms = window[1]
+        if end_ms is None:
+            return watermark_ms == END
+        return end_ms + self.spec.get("allowed_lateness_ms", 0) <= watermark_ms
 
     def push(self, survivors: Iterable[tuple[Row, int]]) -> list[int]:
-        """Take rows in; return the places of those that came late."""
+        """Take rows in; return the places of those that came late: that no window could take any more."""
         late = []
-        size_ms, offset_ms = self.spec["size_ms"], self.spec.get("offset_ms", 0)
         for place, (row, watermark_ms) in enumerate(survivors):
-            time_ms = row.values[self.spec["time_column"]]
-            start_ms = (time_ms - offset_ms) // size_ms * size_ms + offset_ms
-            if self.final_ms(start_ms) <= max(watermark_ms, self.closed_ms):
+            met_ms = max(watermark_ms, self.closed_ms)
+            windows = self.windows_of(row.values[self.spec["time_column"]])
+            taking = [window for window in windows if not self.is_final(window, met_ms)]
+            if not taking:
                 late.append(place)
                 continue
             key = tuple(row.values[name] for name in self.spec["keys"])
-            self.open.setdefault(start_ms, {}).setdefault(key, []).append(row.values)
+            for window in taking:
+                self.open.setdefault(window, {}).setdefault(key, []).append(row.values)
             self.aggregated += 1
         self.late += len(late)
         return late
@@ -45,15 +63,14 @@ class Window:
     def advance(self, watermark_ms: int) -> list[list[dict[str, Any]]]:
         """Close what has become final: a list of result rows for each window, by start."""
         self.closed_ms = max(self.closed_ms, watermark_ms)
-        final = sorted(start_ms for start_ms in self.open if self.final_ms(start_ms) <= self.closed_ms)
-        return [self.close(start_ms) for start_ms in final]
+        return [self.close(each) for each in sorted(self.open) if self.is_final(each, self.closed_ms)]
 
-    def close(self, start_ms: int) -> list[dict[str, Any]]:
-        groups = self.open.pop(start_ms)
+    def close(self, window: Interval) -> list[dict[str, Any]]:
+        groups = self.open.pop(window)
+        interval = {} if window == EVER else {"window_start": window[0], "window_end": window[1]}
         return [
             {
-                "window_start": start_ms,
-                "window_end": start_ms + self.spec["size_ms"],
+                **interval,
                 **dict(zip(self.spec["keys"], key, strict=True)),
                 **{
                     each["name"]: measure(each, groups[key], self.spec["types"])

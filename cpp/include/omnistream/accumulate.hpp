@@ -62,5 +62,8 @@ void weigh(const Column* column, const BoundCondition* condition, const std::int
 // overflowed: the loop goes on to its end, for the job ends then.
 [[nodiscard]] bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
                              const std::int64_t* values, const std::int8_t* weights);
+// Adds what the rows `from` hold to the rows `into`, pair by pair. True when a sum overflowed.
+[[nodiscard]] bool merge_block(Add add, std::uint64_t* const* into, const std::uint64_t* const* from,
+                               std::size_t word, std::size_t count);
 
 }  // namespace omnistream

@@ -35,10 +35,16 @@ struct Measure {
     Condition condition;
 };
 
+// tumbling: windows of `size_ms`, side by side. hopping: windows of `size_ms` that start every `hop_ms`, so
+// that a row is in several of them. global: one window that only the end of the input closes.
+enum class WindowKind : std::uint8_t { tumbling, hopping, global };
+
 struct WindowSpec {
     std::string name;
+    WindowKind kind = WindowKind::tumbling;
     std::int64_t size_ms = 0;
-    std::int64_t offset_ms = 0;  // windows start at offset + k * size
+    std::int64_t hop_ms = 0;     // hopping, at most the size
+    std::int64_t offset_ms = 0;  // windows start at offset + k * size (hopping: k * hop)
     std::int64_t allowed_lateness_ms = 0;
     std::string time_column;
     std::vector<std::string> keys;  // dictionary, int32, int64, bool, timestamp or string columns
@@ -50,13 +56,13 @@ struct WindowCounts {
     std::int64_t late = 0;
 };
 
-// A tumbling window is final when the watermark reaches its end plus the allowed lateness. A row is late when
-// its window was final at the watermark that the row met on arrival, so lateness does not depend on how rows
-// are batched. Nor does a row join a window that advance() has closed. Null keys group together. String
-// columns are encoded by dictionaries that each open window has of its own, so that they go when it closes;
-// dictionary columns are grouped by their codes, which is faster. Batches may bring different dictionaries
-// for a column (see codes.hpp). A sum that leaves int64 on its way is a Status state error, and so is each
-// call after it until restore().
+// A window is final when the watermark reaches its end plus the allowed lateness. A row is late when all its
+// windows were final at the watermark that the row met on arrival, and is missing from those that were; so
+// results do not depend on how rows are batched. Nor does a row join a window that advance() has closed. Null
+// keys group together. String columns are encoded by dictionaries that each open window has of its own, so
+// that they go when it closes; dictionary columns are grouped by their codes, which is faster. Batches may
+// bring different dictionaries for a column (see codes.hpp). A sum that leaves int64 on its way is a Status
+// state error, and so is each call after it until restore().
 class Window {
 public:
     // `key_types` and `measure_types` come from the schema of the batches that push() will see.
@@ -70,8 +76,8 @@ public:
     // Rows that are late are appended to late_rows (row numbers of the batch).
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by
-    // value (nulls first, strings by bytes). Columns: window_start, window_end, keys (strings as utf8),
-    // measures.
+    // value (nulls first, strings by bytes). Columns: window_start, window_end (a global window has neither),
+    // keys (strings as utf8), measures. What push() had to close on its way comes first.
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
 
     [[nodiscard]] const WindowSpec& spec() const;
@@ -83,9 +89,9 @@ public:
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
     // State as batches: "spec" (the window spelled out, one line a thing), "counts", "groups"
-    // (window_start_ms, keys by value, accumulators), "distinct" (values counted so far). Keys are written by
-    // value, so that a snapshot needs no dictionary to be read. restore() replaces the state; a snapshot of
-    // another spec is refused and named.
+    // (window_start_ms of the slice, keys by value, accumulators), "distinct" (values counted so far). Keys
+    // are written by value, so that a snapshot needs no dictionary to be read. restore() replaces the state;
+    // a snapshot of another spec is refused and named.
     Status snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const;
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
 

@@ -1,0 +1,91 @@
+// One slice added to another: what two of them know of a group is what one would know that had seen all rows.
+#include <algorithm>
+#include <cstring>
+
+#include "window_impl.hpp"
+
+namespace omnistream {
+
+namespace {
+
+constexpr std::size_t kBlock = GroupTable::kBlock;
+
+// The codes that the texts of `from` have in `into`.
+std::vector<std::int32_t> recode(const Dictionary& from, Dictionary* into) {
+    std::vector<std::int32_t> codes(static_cast<std::size_t>(from.size()));
+    for (std::int32_t code = 0; code < from.size(); ++code)
+        codes[static_cast<std::size_t>(code)] = into->encode(from.value(code));
+    return codes;
+}
+
+}  // namespace
+
+Status Window::Impl::absorb(Slice* into, const Slice& from) {
+    const std::size_t key_words = layout_.words();
+    const bool own_texts =
+        std::any_of(keys_.begin(), keys_.end(), [](const Key& key) { return key.type == Type::string; });
+    std::int32_t numbers[kBlock];
+    for (std::size_t i = 0; i < kBlock; ++i) numbers[i] = static_cast<std::int32_t>(i);
+    std::vector<std::uint32_t> group_in(from.groups.size());
+    const std::uint64_t* theirs[kBlock];
+    for (std::size_t begin = 0; begin < from.groups.size(); begin += kBlock) {
+        const std::size_t count = std::min(kBlock, from.groups.size() - begin);
+        for (std::size_t i = 0; i < count; ++i) theirs[i] = from.groups.row(begin + i);
+        if (!own_texts) {
+            for (std::size_t i = 0; i < count; ++i)
+                std::memcpy(key_words_.data() + i * key_words, theirs[i], key_words * sizeof(std::uint64_t));
+        } else {
+            // String keys have codes that only their slice knows.
+            std::memset(key_words_.data(), 0, count * key_words * sizeof(std::uint64_t));
+            for (std::size_t key = 0; key < keys_.size(); ++key) {
+                const Type type = keys_[key].type;
+                const bool text = type == Type::string;
+                const bool codes = type == Type::dictionary;  // the same in all slices
+                ColumnWriter writer(keys_[key].column, codes ? Type::int32 : type, count);
+                for (std::size_t i = 0; i < count; ++i)
+                    layout_.unpack(key, theirs[i], text ? from.key_texts[key].get() : nullptr, &writer);
+                Column column = writer.finish();
+                column.type = type;
+                layout_.pack(key, column, numbers, count, nullptr, into->key_texts[key].get(),
+                             key_words_.data());
+            }
+        }
+        std::uint32_t* groups = group_in.data() + begin;
+        into->groups.find_or_insert(key_words_.data(), count, groups);
+        for (std::size_t i = 0; i < count; ++i) words_[i] = into->groups.row(groups[i]);
+        for (const Accumulator& accumulator : accumulators_)
+            if (merge_block(accumulator.add, words_, theirs, accumulator.word, count))
+                return failed_ = overflow(accumulator);
+    }
+
+    for (std::size_t number = 0; number < distinct_.size(); ++number) {
+        const DistinctColumn& distinct = distinct_[number];
+        const DistinctSet& set = from.distinct[number];
+        DistinctSet& mine = into->distinct[number];
+        std::vector<std::int32_t> codes;
+        if (set.texts != nullptr) codes = recode(*set.texts, mine.texts.get());
+        const std::size_t word = accumulators_[distinct.accumulator].word;
+        for (std::size_t at = 0; at < set.pairs.size(); ++at) {
+            const std::uint64_t* pair = set.pairs.row(at);
+            std::uint64_t key[2] = {pair[0], 0};
+            std::uint32_t group = 0;
+            if (distinct.key_words() == 2) {
+                group = group_in[pair[0]];
+                key[0] = group;
+                key[1] = pair[1];
+            } else {
+                group = group_in[pair[0] >> 32];
+                auto value = static_cast<std::uint32_t>(pair[0]);
+                if (!codes.empty()) value = static_cast<std::uint32_t>(codes[value]);
+                key[0] = static_cast<std::uint64_t>(group) << 32 | value;
+            }
+            const std::size_t known = mine.pairs.size();
+            std::uint32_t found = 0;
+            mine.pairs.find_or_insert(key, 1, &found);
+            into->groups.row(group)[word] += static_cast<std::uint64_t>(mine.pairs.size() - known);
+        }
+    }
+    return {};
+}
+
+}  // namespace omnistream

@@ -1,0 +1,141 @@
+"""window: every kind gives the reference's results, however the stream is cut, and from a snapshot."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conformance.test_window import END_MS, SCHEMA, assert_same_windows, event, measures
+from tests.engines import CpuEngine, ReferenceEngine
+from tests.strategies import EVENT_TYPES, HOUR_MS, START_MS, batches, events
+
+MINUTE_MS = 60_000
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    plain = {
+        "name": "sales",
+        "kind": "tumbling",
+        "size_ms": HOUR_MS,
+        "time_column": "event_time",
+        "keys": ["sku"],
+        "measures": measures(),
+        "types": EVENT_TYPES,
+    }
+    return plain | changes
+
+
+def run(
+    engine: Any,
+    parts: list[list[bytes]],
+    spec: dict[str, Any],
+    max_disorder_ms: int,
+    every: int = 1,
+    restart: bool = False,
+) -> tuple[list[Any], list[Any], dict[str, int]]:
+    """Return the results in order, the late rows and the ledger; perhaps go on from a snapshot each time."""
+    decoder, watermark = engine.decoder(SCHEMA), engine.watermark(max_disorder_ms)
+    cleaner, window = engine.cleaner([], "event_time", watermark, None), engine.window(spec)
+    closed: list[Any] = []
+    late: list[Any] = []
+    rows = 0
+    for number, part in enumerate(parts):
+        decoded, overflowed = engine.add_amounts(decoder.messages(part), EVENT_TYPES)
+        cleaned = cleaner.clean(decoded, 0, overflowed)
+        rows += len(cleaned.rows)
+        late += window.push(cleaned)
+        if number % every == 0:
+            closed += window.advance(watermark.value_ms)
+            if restart:
+                before, window = window, engine.window(spec)
+                window.window.restore(before.window.snapshot())
+                assert window.counts == before.counts
+    counts = window.counts
+    closed += window.advance(END_MS)
+    assert window.counts["open_windows"] == 0
+    assert counts["aggregated"] + counts["late"] == rows
+    return [result.rows for result in closed], late, counts
+
+
+KEYS = st.sampled_from([[], ["sku"], ["size"], ["gift", "size"], ["quantity", "sku"]])
+LENGTHS_MS = st.sampled_from([HOUR_MS, 90 * MINUTE_MS, 4 * HOUR_MS, 7 * MINUTE_MS])
+OFFSETS_MS = st.sampled_from([0, -1, 17 * MINUTE_MS])
+LATENESS_MS = st.sampled_from([0, 1, HOUR_MS])
+
+
+@st.composite
+def hopping(draw: st.DrawFn) -> dict[str, Any]:
+    size_ms = draw(LENGTHS_MS)
+    hops_ms = [size_ms, 7 * MINUTE_MS, 40 * MINUTE_MS, HOUR_MS]
+    return {
+        "kind": "hopping",
+        "size_ms": size_ms,
+        "hop_ms": min(size_ms, draw(st.sampled_from(hops_ms))),
+        "offset_ms": draw(OFFSETS_MS),
+        "allowed_lateness_ms": draw(LATENESS_MS),
+    }
+
+
+KINDS = {"hopping": hopping(), "global": st.just({"kind": "global"})}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_any_window(kind: str, data: st.DataObject) -> None:
+    parts, keys = data.draw(batches(events(max_size=16))), data.draw(KEYS)
+    names = {*keys, "window_start", "window_end"}
+    chosen = [each for each in measures() if each["name"] not in names]
+    wanted = spec(keys=keys, measures=chosen, **data.draw(KINDS[kind]))
+    disorder_ms = data.draw(st.sampled_from([0, HOUR_MS]))
+    expected, late, counts = run(ReferenceEngine(), parts, wanted, disorder_ms)
+    for restart in (False, True):
+        got, got_late, got_counts = run(CpuEngine(), parts, wanted, disorder_ms, restart=restart)
+        assert got_late == late
+        assert [got_counts[name] for name in ("aggregated", "late")] == [
+            counts[name] for name in ("aggregated", "late")
+        ]
+        assert got_counts["open_windows"] == counts["open_windows"]
+        assert_same_windows(got, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_any_batching_and_any_moment_of_closing(kind: str, data: st.DataObject) -> None:
+    parts, every = data.draw(batches(events(max_size=16))), data.draw(st.integers(1, 4))
+    wanted = spec(**data.draw(KINDS[kind]))
+    disorder_ms = data.draw(st.sampled_from([0, HOUR_MS]))
+    whole = [[message for part in parts for message in part]]
+    one_by_one = [[message] for part in parts for message in part]
+    for engine in (ReferenceEngine(), CpuEngine()):
+        at_once, late_at_once, counts_at_once = run(engine, whole, wanted, disorder_ms)
+        for cut, step in ((parts, every), (one_by_one, 1)):
+            closed, late, counts = run(engine, cut, wanted, disorder_ms, step)
+            assert list(chain(*closed)) == list(chain(*at_once))
+            assert late == late_at_once
+            assert counts["aggregated"] == counts_at_once["aggregated"]
+
+
+COUNT = [{"name": "rows", "op": "count"}]
+
+
+def test_hopping_windows_share_rows_and_each_closes_once(engine: Any) -> None:
+    """The worked example of docs/semantics.md: ten minutes, every five, no disorder."""
+    at = [START_MS + minutes * MINUTE_MS for minutes in (2, 7, 12, 4, 9)]
+    wanted = spec(kind="hopping", size_ms=10 * MINUTE_MS, hop_ms=5 * MINUTE_MS, keys=[], measures=COUNT)
+    closed, late, counts = run(engine, [[event(time_ms, 1) for time_ms in at]], wanted, 0)
+    shown = [((row["window_start"] - START_MS) // MINUTE_MS, row["rows"]) for (row,) in closed]
+    assert shown == [(-5, 1), (0, 2), (5, 3), (10, 1)]
+    assert [row["event_time"] for row in late] == [at[3]]
+    assert counts["aggregated"] == 4
+
+
+def test_a_global_window_has_no_interval_and_closes_with_the_input(engine: Any) -> None:
+    parts = [[event(START_MS + hours * HOUR_MS, 1)] for hours in (900, 0, 1)]
+    closed, late, counts = run(engine, parts, spec(kind="global", measures=COUNT), 0)
+    assert closed == [[{"sku": "a", "rows": 3}]]
+    assert late == []
+    assert counts["open_windows"] == 1
