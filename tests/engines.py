@@ -260,3 +260,12 @@ def missing_for_cuda(stage: str) -> str | None:
     if not (Path(__file__).parent.parent / "kernels" / f"{stage}.cu").exists():
         return f"kernels/{stage}.cu does not exist"
     return None
+
+
+def missing_for_numba_cuda() -> str | None:
+    """Name what keeps Numba's kernels from running on a GPU, or return None."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed (pip install 'omnistream[gpu]')"
+    from numba import cuda
+
+    return None if cuda.is_available() else "Numba finds no usable GPU"
