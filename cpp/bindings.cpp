@@ -220,6 +220,7 @@ Measure measure_of(const py::dict& options) {
 WindowKind window_kind_of(const std::string& name) {
     for (const auto& [known, kind] : {std::pair<const char*, WindowKind>{"tumbling", WindowKind::tumbling},
                                       {"hopping", WindowKind::hopping},
+                                      {"calendar", WindowKind::calendar},
                                       {"global", WindowKind::global}})
         if (name == known) return kind;
     throw py::value_error("unknown kind of window '" + name + "'");
@@ -563,6 +564,14 @@ PYBIND11_MODULE(_core, m) {
             spec.size_ms = get_or<std::int64_t>(options, "size_ms", 0);
             spec.hop_ms = get_or<std::int64_t>(options, "hop_ms", 0);
             spec.offset_ms = get_or<std::int64_t>(options, "offset_ms", 0);
+            const auto unit = get_or<std::string>(options, "unit", "day");
+            spec.unit = unit == "month"  ? CalendarUnit::month
+                        : unit == "week" ? CalendarUnit::week
+                                         : CalendarUnit::day;
+            spec.time_zone = get_or<std::string>(options, "time_zone", "");
+            for (const auto& [from_ms, offset_ms] :
+                 get_or<std::vector<std::pair<std::int64_t, std::int64_t>>>(options, "zone", {}))
+                spec.zone.push_back({from_ms, offset_ms});
             spec.allowed_lateness_ms = get_or<std::int64_t>(options, "allowed_lateness_ms", 0);
             spec.time_column = get<std::string>(options, "time_column");
             spec.keys = get<std::vector<std::string>>(options, "keys");

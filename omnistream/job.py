@@ -6,9 +6,12 @@ of them. docs/job.md lists every key. The readers stand in the order of the file
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
+import re
 import tomllib
+import zoneinfo
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -29,10 +32,10 @@ from omnistream.mistakes import Problems, Table, did_you_mean, one_of, quoted
 from omnistream.rules import RuleSpec, read_rule
 from omnistream.schema import BUILTIN, Schema
 from omnistream.spec import (
+    DAY_MS,
     INTERVAL_COLUMNS,
     REJECTS,
     ROWS,
-    WINDOW_KINDS,
     AmountSpec,
     CheckpointSpec,
     DeadLetterSpec,
@@ -46,6 +49,7 @@ from omnistream.spec import (
     schema_columns,
     with_amounts,
 )
+from omnistream.time_zone import zone_offsets
 
 # A job's types and its readers come from one place.
 __all__ = [
@@ -69,7 +73,14 @@ __all__ = [
     "parse_job",
 ]
 
-_DAY_MS = 86_400_000
+# A calendar window is a tumbling one, to those who write jobs.
+_KEYS_OF_KIND = {
+    "tumbling": ("size", "offset", "time_zone", "allowed_lateness"),
+    "hopping": ("size", "offset", "hop", "allowed_lateness"),
+    "global": (),
+}
+_CALENDAR_SIZE = re.compile(r"1\s*(?:(day|week|month)|d)")
+_SHORTEST_DAYS = {"day": 1, "week": 7, "month": 28}
 _ORDER_SCHEMAS = ("order", "order_flat")
 _KEY_TYPES = ("dictionary", "string", "int32", "int64", "bool", "timestamp")
 _COUNTED_TYPES = ("int64", "decimal")
@@ -327,8 +338,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     columns = outputs.columns[ROWS] or {}
     before = len(table.problems.lines)
     name = outputs.claim(table)
-    kind: Any = table.text("kind", default="tumbling", choices=WINDOW_KINDS)
-    size_ms, hop_ms, offset_ms, allowed_lateness_ms = _read_interval(table, kind)
+    interval = _read_interval(table)
     keys = table.texts("keys", single=True)
     for key in keys:
         _need_column(table, "keys", key, columns, _KEY_TYPES)
@@ -338,7 +348,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     if not read and "measures" not in table:
         table.add("measures", "is missing", 'add measures = ["count", "units_net"]')
     table.finish()
-    taken = {*(() if kind == "global" else INTERVAL_COLUMNS), *keys}
+    taken = {*(() if interval["kind"] == "global" else INTERVAL_COLUMNS), *keys}
     for place, measure in measures:
         mistake = misfit(measure, columns) if columns else None
         if mistake:
@@ -350,45 +360,65 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
                 f'name it: "... as {measure.name}_2"',
             )
         taken.add(measure.name)
-    window = WindowSpec(
-        name,
-        size_ms,
-        keys,
-        tuple(measure for _, measure in measures),
-        offset_ms,
-        allowed_lateness_ms,
-        kind,
-        hop_ms,
-    )
+    window = WindowSpec(name=name, keys=keys, measures=tuple(measure for _, measure in measures), **interval)
     if name:
         sound = columns and len(table.problems.lines) == before
         outputs.columns.setdefault(name, window.output_columns(columns) if sound else None)
     return window
 
 
-def _read_interval(table: Table, kind: str) -> tuple[int, int, int, int]:
-    """Return size, hop, offset and allowed lateness, as far as this kind of window has them."""
+def _read_interval(table: Table) -> dict[str, Any]:
+    """Return what a `WindowSpec` says of its intervals."""
+    kind: Any = table.text("kind", default="tumbling", choices=tuple(_KEYS_OF_KIND))
+    own = {"tumbling": ("size", "offset", "time_zone"), "hopping": ("size", "offset", "hop"), "global": ()}[
+        kind
+    ]
+    for key in ("size", "hop", "offset", "time_zone", "allowed_lateness"):
+        if key not in own and (key != "allowed_lateness" or kind == "global") and table.take(key) is not None:
+            other = 'add kind = "hopping", or remove it' if key == "hop" else "remove it"
+            table.add(key, f"makes no sense with kind = {quoted(kind)}", other)
     if kind == "global":
-        for key in ("size", "hop", "offset", "allowed_lateness"):
-            if table.take(key) is not None:
-                table.add(key, 'makes no sense with kind = "global", which takes all time', "remove it")
-        return 0, 0, 0, 0
-    size_ms = table.duration("size", None, "1m", positive=True)
-    hop_ms = 0
-    if kind == "hopping":
-        hop_ms = table.duration("hop", None, "10s", positive=True)
-        if hop_ms > size_ms > 1:
-            table.add("hop", "is longer than size, so that no window holds what lies between", "shorten it")
-    elif table.take("hop") is not None:
-        table.add("hop", f"makes no sense with kind = {quoted(kind)}", 'add kind = "hopping", or remove it')
+        return {"kind": kind, "size_ms": 0}
+    allowed_lateness_ms = table.duration("allowed_lateness", "0s", "10m")
     offset_ms = table.duration("offset", "0s", "6h")
+    size = _CALENDAR_SIZE.fullmatch(str(table.values.get("size", "")))
+    if kind == "tumbling" and ((size and size[1]) or "time_zone" in table):
+        calendar = _read_calendar(table, (size[1] or "day") if size else "", offset_ms)
+        return {**calendar, "allowed_lateness_ms": allowed_lateness_ms}
+    size_ms = table.duration("size", None, "1m", positive=True)
+    hop_ms = table.duration("hop", None, "10s", positive=True) if kind == "hopping" else 0
+    if hop_ms > size_ms > 1:
+        table.add("hop", "is longer than size, so that no window holds what lies between", "shorten it")
     if size_ms > 1 and offset_ms >= (hop_ms or size_ms):
-        table.add(
-            "offset",
-            f"is not shorter than {'hop' if hop_ms else 'size'}",
-            "write the part of it that is left over",
-        )
-    return size_ms, hop_ms, offset_ms, table.duration("allowed_lateness", "0s", "10m")
+        key = "hop" if hop_ms else "size"
+        table.add("offset", f"is not shorter than {key}", "write the part of it that is left over")
+    return {
+        "kind": kind,
+        "size_ms": size_ms,
+        "hop_ms": hop_ms,
+        "offset_ms": offset_ms,
+        "allowed_lateness_ms": allowed_lateness_ms,
+    }
+
+
+def _read_calendar(table: Table, unit: str, offset_ms: int) -> dict[str, Any]:
+    table.take("size")
+    if not unit:
+        what = f"{quoted(table.values.get('size', ''))} is not a day, a week or a month of a time zone"
+        table.add("size", what, 'write "1 day", "1 week" or "1 month", or remove time_zone')
+        unit = "day"
+    if offset_ms >= _SHORTEST_DAYS[unit] * DAY_MS:
+        table.add("offset", f"is not shorter than every {unit}", "write the part of it that is left over")
+    time_zone = table.text("time_zone", default="UTC", example="Asia/Shanghai")
+    try:
+        zone_offsets(time_zone)
+    except (KeyError, ValueError, OSError):
+        near = difflib.get_close_matches(time_zone, zoneinfo.available_timezones(), n=1)
+        fix = f"did you mean {quoted(near[0])}?" if near else 'write one such as "Asia/Shanghai"'
+        if not zoneinfo.available_timezones():
+            fix = "this system has none: pip install tzdata"
+        table.add("time_zone", f"{quoted(time_zone)} is not a time zone", fix)
+    return {"kind": "calendar", "size_ms": 0, "unit": unit, "time_zone": time_zone, "offset_ms": offset_ms}
 
 
 def _measure_text(table: Table, text: str, lifecycle: Lifecycle) -> tuple[str, MeasureSpec | None]:
@@ -431,8 +461,11 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
         table.add(
             "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
         )
-    elif window is not None and (window.kind != "tumbling" or window.size_ms != _DAY_MS):
-        table.add("from", f"{quoted(source)} is not a window of one day", 'take one with size = "1d"')
+    elif window is not None and not window.is_one_day:
+        what = f"{quoted(source)} is not a window of one day"
+        if window.kind == "calendar" and window.unit == "day":
+            what = f"{quoted(source)} has days of 23 or 25 hours, in {window.time_zone}"
+        table.add("from", what, 'take one with size = "1d"')
     elif window is not None and columns is not None and demand:
         able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]
         if demand not in able:

@@ -13,11 +13,14 @@ from typing import Any, Literal, get_args
 from omnistream.measures import Lifecycle, MeasureSpec
 from omnistream.rules import RuleSpec
 from omnistream.schema import Schema
+from omnistream.time_zone import has_equal_days, zone_offsets
 
 # When there is output at the path of a sink already: refuse, or replace it.
 Mode = Literal["error", "overwrite"]
-WindowKind = Literal["tumbling", "hopping", "global"]
-WINDOW_KINDS: tuple[str, ...] = get_args(WindowKind)
+WindowKind = Literal["tumbling", "hopping", "calendar", "global"]
+CalendarUnit = Literal["day", "week", "month"]
+CALENDAR_UNITS: tuple[str, ...] = get_args(CalendarUnit)
+DAY_MS = 86_400_000
 # The columns that say which interval of time a result covers; a global window has neither.
 INTERVAL_COLUMNS = ("window_start", "window_end")
 # Names that every pipeline gives to outputs of its own.
@@ -72,8 +75,8 @@ class WindowSpec:
     Attributes
     ----------
     kind : str
-        ``tumbling``: side by side. ``hopping``: one starts every ``hop_ms``, so they overlap. ``global``: one
-        for all time, with neither size nor offset.
+        ``tumbling``: side by side. ``hopping``: one starts every ``hop_ms``, so they overlap. ``calendar``:
+        one a ``unit``, which is a day, a week or a month of ``time_zone``. ``global``: one for all time.
     """
 
     name: str
@@ -84,6 +87,8 @@ class WindowSpec:
     allowed_lateness_ms: int = 0
     kind: WindowKind = "tumbling"
     hop_ms: int = 0
+    unit: CalendarUnit = "day"
+    time_zone: str = "UTC"
 
     def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
         """Return the window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
@@ -92,6 +97,7 @@ class WindowSpec:
             "kind": self.kind,
             "size_ms": self.size_ms,
             "hop_ms": self.hop_ms,
+            **({"unit": self.unit, "time_zone": self.time_zone} if self.kind == "calendar" else {}),
             "offset_ms": self.offset_ms,
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "time_column": time_column,
@@ -99,6 +105,17 @@ class WindowSpec:
             "measures": [measure.to_core() for measure in self.measures],
             "types": dict(columns),
         }
+
+    def zone(self) -> tuple[tuple[int, int], ...]:
+        """Return the rules of the time zone of a calendar window, as the C++ core takes them."""
+        return zone_offsets(self.time_zone) if self.kind == "calendar" else ()
+
+    @property
+    def is_one_day(self) -> bool:
+        """Whether each of its intervals is a day of 24 hours."""
+        if self.kind == "calendar":
+            return self.unit == "day" and has_equal_days(self.time_zone)
+        return self.kind == "tumbling" and self.size_ms == DAY_MS
 
     def output_columns(self, columns: Mapping[str, str]) -> dict[str, str]:
         """Return the types of the columns that a closed window has."""
@@ -109,11 +126,12 @@ class WindowSpec:
 
     def explain(self) -> str:
         """Return the window in one line."""
-        kind = "global"
-        if self.kind != "global":
-            kind = f"{self.kind} {self.size_ms} ms"
-        if self.kind == "hopping":
-            kind += f" every {self.hop_ms} ms"
+        kind = {
+            "tumbling": f"tumbling {self.size_ms} ms",
+            "hopping": f"hopping {self.size_ms} ms every {self.hop_ms} ms",
+            "calendar": f"a {self.unit} in {self.time_zone}",
+            "global": "global",
+        }[self.kind]
         keys = ", ".join(self.keys) or "no key"
         return f"{self.name}: {kind} by {keys}: {', '.join(measure.name for measure in self.measures)}"
 

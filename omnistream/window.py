@@ -19,7 +19,8 @@ class Windows:
     def __init__(self, job: JobSpec) -> None:
         columns = job.columns
         self._windows = {
-            spec.name: _core.Window(spec.to_core(job.time.column, columns)) for spec in job.windows
+            spec.name: _core.Window({**spec.to_core(job.time.column, columns), "zone": spec.zone()})
+            for spec in job.windows
         }
         self._specs = job.windows
         self.aggregated = 0  # rows that every window took

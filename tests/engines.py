@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from omnistream.time_zone import zone_offsets
 from tests import reference
 
 
@@ -161,7 +162,8 @@ class CpuEngine:
         return CpuCleaner(self.core.Cleaner(rules, time_column, watermark, duplicates))
 
     def window(self, spec: dict[str, Any]) -> CpuWindow:
-        return CpuWindow(self.core.Window(spec))
+        zone = zone_offsets(spec["time_zone"]) if "time_zone" in spec else ()
+        return CpuWindow(self.core.Window({**spec, "zone": zone}))
 
     def demand(self, spec: dict[str, Any]) -> CpuDemand:
         return CpuDemand(self.core.Demand(spec))

@@ -183,6 +183,20 @@ def test_hopping_and_global_windows() -> None:
     assert job.window("ever").explain() == "ever: global by no key: window_start"
 
 
+def test_calendar_windows() -> None:
+    def window(**keys: str) -> Any:
+        return parse_job(flat(window=[{**DAILY, **keys}])).window("daily")
+
+    day = window(time_zone="Asia/Shanghai", offset="6h", allowed_lateness="1h")
+    assert (day.kind, day.unit, day.time_zone) == ("calendar", "day", "Asia/Shanghai")
+    assert (day.offset_ms, day.allowed_lateness_ms) == (21_600_000, 3_600_000)
+    assert day.is_one_day
+    assert day.zone()[-1] == (684_867_600_000, 28_800_000)  # summer time ended on 1991-09-15
+    assert window(size="1 week").explain() == "daily: a week in UTC by sku: units_sold"
+    assert not window(size="1 month").is_one_day
+    assert window().kind == "tumbling"
+
+
 def test_a_schema_of_ones_own_has_amounts_when_asked() -> None:
     schema = {
         "explode": "items[]",
@@ -362,6 +376,25 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             {"window": [{**DAILY, "kind": "hopping", "hop": "1h", "offset": "1h"}]},
             'window[0] "daily".offset',
             "not shorter than hop",
+        ),
+        (
+            {"window": [{**DAILY, "time_zone": "Asia/Shangai"}]},
+            'window[0] "daily".time_zone',
+            'did you mean "Asia/Shanghai"?',
+        ),
+        (
+            {"window": [{**DAILY, "size": "1h", "time_zone": "Asia/Shanghai"}]},
+            'window[0] "daily".size',
+            "is not a day, a week or a month",
+        ),
+        ({"window": [{**DAILY, "size": "1 month", "offset": "28d"}]}, 'window[0] "daily".offset', "shorter"),
+        (
+            {
+                "window": [{**DAILY, "time_zone": "Europe/Berlin"}],
+                "derive": [{"name": "d", "from": "daily", "demand": "units_sold"}],
+            },
+            'derive[0] "d".from',
+            "days of 23 or 25 hours, in Europe/Berlin",
         ),
         ({"window": [{**DAILY, "kind": "global"}]}, 'window[0] "daily".size', "makes no sense"),
         (

@@ -39,10 +39,16 @@ const char* name_of(WindowKind kind) {
             return "tumbling";
         case WindowKind::hopping:
             return "hopping";
+        case WindowKind::calendar:
+            return "calendar";
         case WindowKind::global:
             return "global";
     }
     return "";
+}
+
+const char* name_of(CalendarUnit unit) {
+    return unit == CalendarUnit::day ? "day" : unit == CalendarUnit::week ? "week" : "month";
 }
 
 std::string condition_text(const Condition& condition) {
@@ -90,7 +96,8 @@ Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vect
       valid_(check()),
       layout_(key_types_) {
     if (!valid_.ok()) return;
-    if (spec.kind != WindowKind::global) {
+    if (spec.kind == WindowKind::calendar) calendar_ = Calendar(spec.unit, spec.offset_ms, spec.zone);
+    if (spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping) {
         const std::int64_t period_ms = spec.kind == WindowKind::hopping ? spec.hop_ms : spec.size_ms;
         slice_ms_ = std::gcd(spec.size_ms, period_ms);
         slices_per_hop_ = period_ms / slice_ms_;
@@ -106,8 +113,9 @@ Status Window::Impl::check() const {
     const auto refuse = [this](const std::string& what) {
         return Status(Code::schema, "window '" + spec.name + "': " + what);
     };
-    if (spec.kind != WindowKind::global && spec.size_ms <= 0)
-        return refuse("its size must be longer than nothing");
+    const bool sized = spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping;
+    if (sized && spec.size_ms <= 0) return refuse("its size must be longer than nothing");
+    if (spec.kind == WindowKind::calendar && spec.zone.empty()) return refuse("its time zone has no rules");
     if (spec.kind == WindowKind::hopping && (spec.hop_ms <= 0 || spec.hop_ms > spec.size_ms))
         return refuse("it must hop by more than nothing and by no more than its size");
     if (spec.allowed_lateness_ms < 0) return refuse("its allowed lateness must not be negative");
@@ -483,11 +491,17 @@ void Window::Impl::add_distinct(const Run& run, std::size_t number) {
 // Offset is in [0, size), so the index always fits.
 std::int64_t Window::Impl::index_of(std::int64_t time_ms) const {
     if (spec.kind == WindowKind::global) return 0;
+    if (spec.kind == WindowKind::calendar) return calendar_.index_of(time_ms);
     return static_cast<std::int64_t>(floor_divide(static_cast<Wide>(time_ms) - spec.offset_ms, slice_ms_));
 }
 
 Window::Impl::Interval Window::Impl::interval_of(std::int64_t index) const {
     if (spec.kind == WindowKind::global) return {kLeast, kMost, kMost};
+    if (spec.kind == WindowKind::calendar) {
+        const std::int64_t end_ms = calendar_.start_ms(index + 1);
+        return {calendar_.start_ms(index), end_ms,
+                saturate(static_cast<Wide>(end_ms) + spec.allowed_lateness_ms)};
+    }
     const Wide start = static_cast<Wide>(index) * slice_ms_ + spec.offset_ms;
     Wide end = start + slice_ms_;
     if (spec.kind == WindowKind::hopping)
@@ -497,12 +511,15 @@ Window::Impl::Interval Window::Impl::interval_of(std::int64_t index) const {
 }
 
 Window::Impl::Slice* Window::Impl::find_far(std::int64_t time_ms, std::int64_t watermark_ms) {
-    if (spec.kind == WindowKind::global) {
-        if (recent_ == nullptr) recent_ = find_or_open(0, watermark_ms);
+    const bool searched = spec.kind == WindowKind::calendar || spec.kind == WindowKind::global;
+    if (searched && recent_ != nullptr && time_ms >= recent_->start_ms && time_ms < recent_->end_ms)
         return recent_;
-    }
     const std::int64_t index = index_of(time_ms);
     Slice* slice = find_or_open(index, watermark_ms);
+    if (searched) {
+        if (slice != nullptr) recent_ = slice;
+        return slice;
+    }
     if (++near_misses_ == kMissesToMove) move_near(index);
     return slice;
 }

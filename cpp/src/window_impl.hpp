@@ -35,6 +35,7 @@ inline constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 // As jobs write them.
 [[nodiscard]] const char* name_of(Operation operation);
 [[nodiscard]] const char* name_of(WindowKind kind);
+[[nodiscard]] const char* name_of(CalendarUnit unit);
 [[nodiscard]] std::string condition_text(const Condition& condition);
 
 // Whether a lane may hold any int64, so that no value is free to say "none".
@@ -200,6 +201,7 @@ private:
     std::vector<std::uint64_t> fresh_;
     const Column* time_ = nullptr;
 
+    Calendar calendar_;
     std::int64_t slice_ms_ = 1;                            // how long a slice is
     std::int64_t slices_per_hop_ = 1;                      // hopping
     std::int64_t slices_per_window_ = 1;                   // hopping

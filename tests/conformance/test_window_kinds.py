@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from itertools import chain
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnistream.errors import StateError
 from tests.conformance.test_window import END_MS, SCHEMA, assert_same_windows, event, measures
 from tests.engines import CpuEngine, ReferenceEngine
 from tests.strategies import EVENT_TYPES, HOUR_MS, START_MS, batches, events
@@ -80,7 +82,18 @@ def hopping(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-KINDS = {"hopping": hopping(), "global": st.just({"kind": "global"})}
+@st.composite
+def calendar(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "kind": "calendar",
+        "unit": draw(st.sampled_from(["day", "week", "month"])),
+        "time_zone": draw(st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York", "Asia/Kathmandu"])),
+        "offset_ms": draw(st.sampled_from([0, 6 * HOUR_MS, 23 * HOUR_MS])),
+        "allowed_lateness_ms": draw(LATENESS_MS),
+    }
+
+
+KINDS = {"hopping": hopping(), "calendar": calendar(), "global": st.just({"kind": "global"})}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,6 +144,71 @@ def test_hopping_windows_share_rows_and_each_closes_once(engine: Any) -> None:
     assert shown == [(-5, 1), (0, 2), (5, 3), (10, 1)]
     assert [row["event_time"] for row in late] == [at[3]]
     assert counts["aggregated"] == 4
+
+
+def utc_ms(text: str) -> int:
+    return int(dt.datetime.fromisoformat(text + "+00:00").timestamp() * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("zone", "near"),
+    [
+        ("Asia/Shanghai", "2026-11-11T16:00"),
+        ("America/New_York", "2026-03-08T07:00"),  # clocks go forward: a day of 23 hours
+        ("America/New_York", "2026-11-01T06:00"),  # and back
+        ("America/Sao_Paulo", "2017-10-15T03:00"),  # forward from midnight: it is never shown
+        ("America/St_Johns", "2006-10-29T02:31"),  # back from a minute past midnight: shown twice
+        ("America/Havana", "2026-11-01T05:00"),  # back to midnight: shown twice
+        ("America/Toronto", "1974-04-28T07:00"),
+        ("Pacific/Apia", "2011-12-30T10:00"),  # a day that clocks skip
+        ("Africa/Casablanca", "2026-02-15T02:00"),
+        ("Antarctica/Troll", "2026-03-29T01:00"),  # by two hours
+    ],
+)
+@given(
+    st.lists(st.one_of(st.integers(-4 * 24 * 60, 4 * 24 * 60), st.integers(-70, 70)), max_size=30),
+    st.sampled_from(["day", "day", "week", "month"]),
+    st.sampled_from([0, 0, 30 * MINUTE_MS, 6 * HOUR_MS]),
+)
+def test_calendar_windows_where_clocks_change(
+    zone: str, near: str, minutes: list[int], unit: str, offset_ms: int
+) -> None:
+    messages = [event(utc_ms(near) + minute * MINUTE_MS - 1 + minute % 3, 1) for minute in minutes]
+    wanted = spec(kind="calendar", unit=unit, time_zone=zone, offset_ms=offset_ms, keys=[], measures=COUNT)
+    expected, late, _ = run(ReferenceEngine(), [messages], wanted, 99 * 24 * HOUR_MS)
+    assert late == []
+    assert run(CpuEngine(), [messages], wanted, 99 * 24 * HOUR_MS)[0] == expected
+
+
+def test_a_day_in_shanghai_and_the_day_on_which_clocks_change(engine: Any) -> None:
+    """The worked example of docs/semantics.md."""
+    examples = {
+        "Asia/Shanghai": ("2026-11-10T16:00", [("2026-11-09T16:00", 24), ("2026-11-10T16:00", 24)]),
+        "America/New_York": ("2026-03-09T03:59", [("2026-03-08T05:00", 23)]),
+    }
+    for zone, (at, days) in examples.items():
+        wanted = spec(kind="calendar", unit="day", time_zone=zone, keys=[], measures=COUNT)
+        messages = [event(utc_ms(at) - 1, 1), event(utc_ms(at), 1)]
+        closed, _, _ = run(engine, [messages], wanted, 0)
+        assert [row["window_start"] for (row,) in closed] == [utc_ms(start) for start, _ in days]
+        lengths_ms = [row["window_end"] - row["window_start"] for (row,) in closed]
+        assert lengths_ms == [hours * HOUR_MS for _, hours in days]
+
+
+def test_zones_end_in_2200() -> None:
+    """Beyond the table the last offset holds: clocks no longer change."""
+    at_ms = utc_ms("2300-07-01T12:00")
+    wanted = spec(kind="calendar", unit="day", time_zone="America/New_York", keys=[], measures=COUNT)
+    closed, _, _ = run(CpuEngine(), [[event(at_ms, 1)]], wanted, 0)
+    assert closed[0][0]["window_start"] == utc_ms("2300-07-01T05:00")
+
+
+def test_a_snapshot_of_another_zone_is_refused() -> None:
+    def window(zone: str) -> Any:
+        return CpuEngine().window(spec(kind="calendar", unit="day", time_zone=zone)).window
+
+    with pytest.raises(StateError, match=r"a day in Asia/Tokyo.*a day in Asia/Seoul"):
+        window("Asia/Seoul").restore(window("Asia/Tokyo").snapshot())
 
 
 def test_a_global_window_has_no_interval_and_closes_with_the_input(engine: Any) -> None:

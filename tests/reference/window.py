@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
+import functools
 import math
+import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,6 +15,7 @@ from typing import Any
 from tests.reference.clean import END, NONE
 from tests.reference.decode import INT64, SCALE, Row
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 Interval = tuple[int | None, int | None]  # a global window has no interval
 EVER: Interval = (None, None)
 
@@ -31,6 +35,8 @@ class Window:
         kind = self.spec.get("kind", "tumbling")
         if kind == "global":
             return [EVER]
+        if kind == "calendar":
+            return [calendar_window(time_ms, self.spec)]
         size_ms, offset_ms = self.spec["size_ms"], self.spec.get("offset_ms", 0)
         hop_ms = self.spec["hop_ms"] if kind == "hopping" else size_ms
         start_ms = (time_ms - offset_ms) // hop_ms * hop_ms + offset_ms
@@ -79,6 +85,36 @@ class Window:
             }
             for key in sorted(groups, key=lambda key: tuple(map(by_value, key)))
         ]
+
+
+def calendar_window(time_ms: int, spec: dict[str, Any]) -> Interval:
+    """The day, week or month of a time zone that holds this time.
+
+    Each starts at the first instant at which clocks show its first moment or a later one.
+    """
+    unit, zone, offset_ms = spec["unit"], spec["time_zone"], spec.get("offset_ms", 0)
+    today = (EPOCH + dt.timedelta(milliseconds=time_ms)).date()
+    days = [today + dt.timedelta(days=number) for number in range(-64, 65)]
+    is_first = {
+        "day": lambda day: True,
+        "week": lambda day: day.weekday() == 0,
+        "month": lambda day: day.day == 1,
+    }
+    firsts = [day for day in days if is_first[unit](day)]
+    near = min(range(len(firsts)), key=lambda at: abs(firsts[at] - today))
+    starts_ms = [first_instant_ms(day, offset_ms, zone) for day in firsts[max(0, near - 3) : near + 5]]
+    last = max(at for at, start_ms in enumerate(starts_ms) if start_ms <= time_ms)
+    return starts_ms[last], starts_ms[last + 1]
+
+
+@functools.cache
+def first_instant_ms(day: dt.date, offset_ms: int, zone: str) -> int:
+    """The first whole minute at which clocks show this day's midnight plus the offset, or later."""
+    shown = dt.datetime.combine(day, dt.time()) + dt.timedelta(milliseconds=offset_ms)
+    at = shown.replace(tzinfo=dt.UTC) - dt.timedelta(hours=16)
+    while at.astimezone(zoneinfo.ZoneInfo(zone)).replace(tzinfo=None) < shown:
+        at += dt.timedelta(minutes=1)
+    return (at - EPOCH) // dt.timedelta(milliseconds=1)
 
 
 def by_value(value: Any) -> tuple[bool, Any]:

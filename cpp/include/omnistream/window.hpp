@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "omnistream/batch.hpp"
+#include "omnistream/calendar.hpp"
 #include "omnistream/dictionary.hpp"
 #include "omnistream/status.hpp"
 
@@ -36,15 +37,19 @@ struct Measure {
 };
 
 // tumbling: windows of `size_ms`, side by side. hopping: windows of `size_ms` that start every `hop_ms`, so
-// that a row is in several of them. global: one window that only the end of the input closes.
-enum class WindowKind : std::uint8_t { tumbling, hopping, global };
+// that a row is in several of them. calendar: days, weeks or months of a time zone. global: one window that
+// only the end of the input closes.
+enum class WindowKind : std::uint8_t { tumbling, hopping, calendar, global };
 
 struct WindowSpec {
     std::string name;
     WindowKind kind = WindowKind::tumbling;
     std::int64_t size_ms = 0;
-    std::int64_t hop_ms = 0;     // hopping, at most the size
-    std::int64_t offset_ms = 0;  // windows start at offset + k * size (hopping: k * hop)
+    std::int64_t hop_ms = 0;                // hopping, at most the size
+    std::int64_t offset_ms = 0;             // windows start at offset + k * size (hopping: k * hop)
+    CalendarUnit unit = CalendarUnit::day;  // calendar
+    std::string time_zone;                  // its name, so that snapshots of another are refused
+    std::vector<ZoneOffset> zone;           // its rules
     std::int64_t allowed_lateness_ms = 0;
     std::string time_column;
     std::vector<std::string> keys;  // dictionary, int32, int64, bool, timestamp or string columns
