@@ -144,6 +144,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("job", nargs="?", help="a job's TOML file (default: two months of generated orders)")
     demo.add_argument("--out", default="out/demo", help="a folder for the report (default: %(default)s)")
 
+    doctor = command(
+        "doctor", _doctor, "Print what this machine has for the GPU and Kafka, and what is missing."
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument(
+        "--require", choices=("cuda",), help="exit with 1 when it cannot be used; without, the exit code is 0"
+    )
+
     command("version", _version, "Print the version.")
     return parser
 
@@ -256,6 +264,14 @@ def _demo(options: argparse.Namespace) -> int:
 
     run_demo(options.out, options.job)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from omnistream.doctor import describe, examine
+
+    findings = examine()
+    print(json.dumps(findings) if options.json else describe(findings))
+    return EXIT_RUN if options.require == "cuda" and not findings["cuda_usable"] else 0
 
 
 def _version(options: argparse.Namespace) -> int:
