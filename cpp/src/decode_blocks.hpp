@@ -86,7 +86,8 @@ public:
         begin(origin, out, false);
         for (const Message& message : messages) {
             const char* end = message.data + message.size;
-            if (!fast(message)) take(message.data, end, end, message.ordinal);
+            const char* readable = origin->readable == nullptr ? end : origin->readable;
+            if (!fast(message, readable)) take(message.data, end, readable, message.ordinal);
             if (++since_encode_ == kEncodeEvery) encode();
         }
         return finish(out);
@@ -130,8 +131,14 @@ private:
 
     // The fast path loads beyond what it reads; a message that nothing readable follows lends its bytes to a
     // pad.
-    bool fast(const Message& message) {
+    bool fast(const Message& message, const char* readable) {
         if (!patience_.try_fast() || plan_.schema.array_messages || message.size > kMostPadded) return false;
+        const char* end = message.data + message.size;
+        if (readable != end) {
+            const char* behind = layouts_.follow(message.data, end, readable);
+            if (behind != nullptr) accept_fast(message.data, end, message.ordinal);
+            return behind != nullptr;
+        }
         std::string& copy = arena_.next();
         copy.reserve(message.size + kPad);
         copy.assign(message.data, message.size);

@@ -12,6 +12,8 @@ enum class Code : unsigned char {
     decode,    // input that cannot be read as messages at all  -> DecodeError
     state,     // overflow of a sum, a snapshot that does not fit -> StateError
     argument,  // a caller's mistake                            -> ValueError
+    source,    // a source that cannot be read                  -> SourceError
+    sink,      // a sink that cannot be written                 -> SinkError
 };
 
 class [[nodiscard]] Status {
