@@ -1,6 +1,7 @@
-// The only file that knows Python: arguments in, Status to exceptions, batches out as Arrow capsules.
-// Every call that does work releases the GIL.
-#include <pybind11/pybind11.h>
+// Where C++ meets Python, with bindings_kafka.cpp: arguments in, Status to exceptions, batches out as Arrow
+// capsules. Every call that does work releases the GIL.
+#include "bindings.hpp"
+
 #include <pybind11/stl.h>
 
 #include <optional>
@@ -12,38 +13,45 @@
 #include "omnistream/dictionary.hpp"
 #include "omnistream/encode.hpp"
 #include "omnistream/generate.hpp"
+#include "omnistream/kafka.hpp"
 #include "omnistream/rejects.hpp"
 #include "omnistream/window.hpp"
 
 namespace py = pybind11;
 using namespace omnistream;
 
-namespace {
+namespace omnistream::python {
 
-// ---- errors ----
-
-[[noreturn]] void raise(const Status& status) {
-    if (status.code() == Code::argument) throw py::value_error(status.message());
-    const char* names[] = {"OmnistreamError", "SchemaError", "DecodeError", "StateError"};
-    const py::object type =
-        py::module_::import("omnistream.errors").attr(names[static_cast<int>(status.code())]);
-    PyErr_SetString(type.ptr(), status.message().c_str());
+[[noreturn]] void raise_named(const char* name, const std::string& message) {
+    const py::object type = py::module_::import("omnistream.errors").attr(name);
+    PyErr_SetString(type.ptr(), message.c_str());
     throw py::error_already_set();
 }
 
 void check(const Status& status) {
-    if (!status.ok()) raise(status);
+    if (status.ok()) return;
+    if (status.code() == Code::argument) throw py::value_error(status.message());
+    const char* names[] = {"OmnistreamError", "SchemaError", "DecodeError", "StateError",
+                           "ValueError",      "SourceError", "SinkError"};
+    raise_named(names[static_cast<int>(status.code())], status.message());
 }
 
-template <class Work>
-void without_gil(Work&& work) {
-    Status status;
-    {
-        const py::gil_scoped_release release;
-        status = work();
-    }
-    check(status);
+Imported arrow_array(const py::object& object) {
+    if (!py::hasattr(object, "__arrow_c_array__"))
+        throw py::type_error("expected an Arrow array or record batch (an object with __arrow_c_array__)");
+    const auto pair = object.attr("__arrow_c_array__")().cast<py::tuple>();
+    Imported in{pair[0], pair[1], nullptr, nullptr};
+    in.schema = static_cast<ArrowSchema*>(PyCapsule_GetPointer(in.schema_owner.ptr(), "arrow_schema"));
+    in.array = static_cast<ArrowArray*>(PyCapsule_GetPointer(in.array_owner.ptr(), "arrow_array"));
+    if (in.schema == nullptr || in.array == nullptr) throw py::error_already_set();
+    return in;
 }
+
+}  // namespace omnistream::python
+
+using namespace omnistream::python;
+
+namespace {
 
 // ---- Python objects that hold memory of a batch ----
 
@@ -88,23 +96,6 @@ py::capsule array_capsule(const Batch& batch) {
         if (held->release != nullptr) held->release(held);
         delete held;
     });
-}
-
-struct Imported {
-    py::object schema_owner, array_owner;
-    ArrowSchema* schema;
-    ArrowArray* array;
-};
-
-Imported arrow_array(const py::object& object) {
-    if (!py::hasattr(object, "__arrow_c_array__"))
-        throw py::type_error("expected an Arrow array or record batch (an object with __arrow_c_array__)");
-    const auto pair = object.attr("__arrow_c_array__")().cast<py::tuple>();
-    Imported in{pair[0], pair[1], nullptr, nullptr};
-    in.schema = static_cast<ArrowSchema*>(PyCapsule_GetPointer(in.schema_owner.ptr(), "arrow_schema"));
-    in.array = static_cast<ArrowArray*>(PyCapsule_GetPointer(in.array_owner.ptr(), "arrow_array"));
-    if (in.schema == nullptr || in.array == nullptr) throw py::error_already_set();
-    return in;
 }
 
 std::shared_ptr<Batch> state_batch(const py::object& object) {
@@ -361,6 +352,8 @@ PYBIND11_MODULE(_core, m) {
              })
         .def_property_readonly("memory_bytes", &Dictionary::memory_bytes);
 
+    bind_kafka(m);
+
     // ---- decode ----
 
     py::class_<Decoder>(m, "Decoder")
@@ -420,7 +413,12 @@ PYBIND11_MODULE(_core, m) {
                 return decoded_to_python(decoded);
             },
             py::arg("messages"), py::arg("source") = "push", py::arg("partition") = 0,
-            py::arg("first_position") = 0);
+            py::arg("first_position") = 0)
+        .def("decode_block", [](Decoder& decoder, const std::shared_ptr<MessageBlock>& block) {
+            Decoded decoded;
+            without_gil([&] { return decoder.decode_messages(origin_of_block(block), &decoded); });
+            return decoded_to_python(decoded);
+        });
     m.def("decode_isa", &decode_isa);
     m.def("decode_isas", &decode_isas);
     m.def("force_decode_isa", [](const std::string& name) { check(force_decode_isa(name)); });

@@ -50,6 +50,9 @@ class Decoder:
     ) -> tuple[Batch, Batch, dict[str, int]]:
         """Messages (an Arrow binary or string array, or a list of bytes) to (batch, rejects, counts)."""
 
+    def decode_block(self, block: MessageBlock) -> tuple[Batch, Batch, dict[str, int]]:
+        """Messages of one Kafka partition to (batch, rejects, counts). A block can be decoded once."""
+
 def decode_isa() -> str: ...
 def decode_isas() -> list[str]: ...
 def force_decode_isa(name: str) -> None: ...
@@ -126,6 +129,103 @@ class Demand:
     memory_bytes: int
     def snapshot(self) -> Batch: ...
     def restore(self, batch: object) -> None: ...
+
+KAFKA_BEGINNING: int
+KAFKA_END: int
+KAFKA_NO_OFFSET: int
+
+def kafka_library_version(library: str) -> str: ...
+
+class KafkaPartition:
+    """A partition and a place in it. ``end``: the first offset that is not read; -1 for none."""
+
+    def __init__(
+        self, topic: str, partition: int, offset: int = ..., metadata: str = ..., end: int = ...
+    ) -> None: ...
+    topic: str
+    partition: int
+    offset: int
+    metadata: bytes
+    end: int
+
+class MessageBlock:
+    """Messages of one partition, their values in one piece of memory."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+    tombstones: int
+    value_bytes: int
+    newest_ms: int
+    def __len__(self) -> int: ...
+    def to_batch(self) -> Batch:
+        """One column ``value`` (binary) of the messages, which shares the block's memory."""
+
+def with_details(batch: Batch, block: MessageBlock, columns: list[tuple[str, str]]) -> Batch:
+    """Add columns of what the messages carried: (name, key|timestamp|partition|offset|header:<name>)."""
+
+class KafkaConsumer:
+    """Settings are librdkafka's. One thread at a time may use it; times are in ms."""
+
+    def __init__(
+        self,
+        library: str,
+        settings: list[tuple[str, str]],
+        defaults: list[tuple[str, str]] = ...,
+        timestamps: bool = ...,
+        keys: bool = ...,
+        headers: list[str] = ...,
+    ) -> None: ...
+    def topics(self, timeout_ms: int) -> dict[str, int]:
+        """Partitions of every topic of the cluster."""
+    def range(self, topic: str, partition: int, timeout_ms: int) -> tuple[int, int]:
+        """The first offset, and the one behind the last."""
+    def offsets_at(self, partitions: list[KafkaPartition], timeout_ms: int) -> list[KafkaPartition]:
+        """``offset`` is a time in ms on entry, an offset on return."""
+    def committed(self, partitions: list[KafkaPartition], timeout_ms: int) -> list[KafkaPartition]: ...
+    def commit(self, partitions: list[KafkaPartition]) -> None: ...
+    def subscribe(self, topics: list[str]) -> None: ...
+    def assign(self, partitions: list[KafkaPartition]) -> None: ...
+    def unassign(self, partitions: list[KafkaPartition]) -> None: ...
+    def seek(self, partitions: list[KafkaPartition], timeout_ms: int) -> None: ...
+    def pause(self, partitions: list[KafkaPartition]) -> None: ...
+    @property
+    def cooperative(self) -> bool: ...
+    def poll(
+        self, timeout_ms: int, max_bytes: int, max_messages: int
+    ) -> tuple[list[MessageBlock], list[KafkaPartition]]:
+        """Blocks, and the partitions that were read to their present end (its offset)."""
+    def take_rebalance(self) -> tuple[str, list[KafkaPartition]] | None:
+        """``assigned``, ``revoked`` or ``lost``; answer with `assign` or `unassign`."""
+    def high_watermark(self, topic: str, partition: int) -> int: ...
+    def take_log(self) -> list[tuple[int, str]]:
+        """(syslog level, line) pairs since the last call."""
+    def close(self) -> None: ...
+
+class KafkaProducer:
+    """Settings are librdkafka's. One thread at a time may use it; times are in ms."""
+
+    def __init__(
+        self, library: str, settings: list[tuple[str, str]], defaults: list[tuple[str, str]] = ...
+    ) -> None: ...
+    def partitions(self, topic: str, timeout_ms: int) -> int: ...
+    def produce(
+        self,
+        topic: str,
+        values: object,
+        keys: object = ...,
+        headers: list[tuple[str, str]] = ...,
+        row_headers: list[tuple[str, object]] = ...,
+    ) -> None:
+        """A message per value of an Arrow binary or string array; keys and row headers are arrays, too."""
+    def flush(self, timeout_ms: int) -> None: ...
+    def init_transactions(self, timeout_ms: int) -> None: ...
+    def begin(self) -> None: ...
+    def send_offsets(self, offsets: list[KafkaPartition], group: KafkaConsumer, timeout_ms: int) -> None: ...
+    def commit(self, timeout_ms: int) -> None: ...
+    def abort(self, timeout_ms: int) -> None: ...
+    def take_log(self) -> list[tuple[int, str]]: ...
 
 def rejects(batch: Batch, rows: list[int], stage: str, reason: str, field: str) -> Batch:
     """Reject records for rows that a Python stage refuses (late rows, for one)."""

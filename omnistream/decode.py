@@ -45,6 +45,8 @@ class Decode:
         known = self.next_position.get((source, partition), 1 if is_text else 0)
         at = known if first_position is None else first_position
         done: list[tuple[_core.Batch, _core.Batch, dict[str, int]]] = []
+        if isinstance(data, _core.MessageBlock):
+            return self._count([self._decoder.decode_block(data)])
         if is_text:
             done.append(self._decoder.decode_lines(data, source, partition, at))
             at += _lines(data) if first_position is None else 0
@@ -60,6 +62,11 @@ class Decode:
                 at += len(piece)
         if first_position is None:
             self.next_position[source, partition] = at
+        return self._count(done)
+
+    def _count(
+        self, done: list[tuple[_core.Batch, _core.Batch, dict[str, int]]]
+    ) -> list[tuple[_core.Batch, _core.Batch]]:
         for _, _, counts in done:
             self.counts.update(counts)
         return [(batch, rejects) for batch, rejects, _ in done]

@@ -41,5 +41,9 @@ class SinkError(OmnistreamError):
     """A sink that cannot be written."""
 
 
+class TransactionAbortedError(SinkError):
+    """A Kafka transaction was rolled back, and the job can go on from its last checkpoint."""
+
+
 class DeviceError(OmnistreamError):
     """A device that was asked for and cannot be used."""

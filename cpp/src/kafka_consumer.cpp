@@ -55,17 +55,6 @@ constexpr std::size_t kReadable = 192;
 
 }  // namespace
 
-std::shared_ptr<Origin> origin_of_block(const std::shared_ptr<MessageBlock>& block) {
-    auto origin = std::make_shared<Origin>();
-    origin->source = block->topic;
-    origin->partition = block->partition;
-    origin->first_position = block->first_offset;
-    origin->messages = std::move(block->messages);
-    origin->readable = block->bytes->data() + block->bytes->size();
-    origin->owner = block->bytes;
-    return origin;
-}
-
 struct KafkaConsumer::Callbacks {
     static void rebalance(rd_kafka_s* client, int error, rd_kafka_topic_partition_list_t* list,
                           void* opaque) {
@@ -89,7 +78,7 @@ struct KafkaConsumer::Callbacks {
     }
     static void log(const rd_kafka_s* client, int level, const char* facility, const char* text) {
         auto* self = static_cast<KafkaConsumer*>(loaded()->opaque(client));
-        if (self != nullptr) self->log_.add(level, std::string(facility) + ": " + text);
+        if (self != nullptr) take_log_line(level, facility, text, &self->log_);
     }
 };
 
@@ -292,6 +281,7 @@ public:
         slot_->bytes->append(static_cast<const char*>(message.payload), message.len);
         block.messages.push_back({nullptr, static_cast<std::uint32_t>(message.len),
                                   static_cast<std::int32_t>(message.offset - block.first_offset)});
+        block.ordinals.push_back(block.messages.back().ordinal);
         if (detailed_) take_details(message, &block);
         bytes_ += message.len;
         ++count_;
@@ -305,6 +295,7 @@ public:
             MessageBlock& block = *slot.block;
             if (block.next_offset == block.first_offset && block.messages.empty()) continue;
             block.value_bytes = static_cast<std::int64_t>(slot.bytes->size());
+            block.count = static_cast<std::int64_t>(block.messages.size());
             slot.bytes->resize(slot.bytes->size() + kReadable, '\0');
             const char* at = slot.bytes->data();
             for (Message& message : block.messages) {

@@ -154,6 +154,19 @@ std::string explain(const KafkaLibrary& library, const std::string& what, int er
     return text;
 }
 
+void take_log_line(int level, const char* facility, const char* text, KafkaLog* log) {
+    std::string line = text;
+    // "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/bootstrap: Connect to ..."
+    if (const std::size_t behind = line.find("]: ");
+        line.starts_with("[thrd:") && behind != std::string::npos)
+        line.erase(0, behind + 3);
+    if (std::strcmp(facility, "FAIL") == 0) {
+        const bool sasl = line.find("SASL") != std::string::npos, ssl = line.find("SSL") != std::string::npos;
+        log->note_error(sasl ? kAuthentication : ssl ? kSsl : kTransport, line);
+    }
+    log->add(level, std::string(facility) + ": " + line);
+}
+
 Status configure(const KafkaLibrary& library, const KafkaSettings& settings, const KafkaSettings& defaults,
                  Code code, rd_kafka_conf_s** out) {
     rd_kafka_conf_s* conf = library.conf_new();

@@ -24,7 +24,7 @@ struct KafkaProducer::Callbacks {
     }
     static void log(const rd_kafka_s* client, int level, const char* facility, const char* text) {
         auto* self = static_cast<KafkaProducer*>(loaded()->opaque(client));
-        if (self != nullptr) self->log_.add(level, std::string(facility) + ": " + text);
+        if (self != nullptr) take_log_line(level, facility, text, &self->log_);
     }
     static void delivery(rd_kafka_s*, const rd_kafka_message_t* message, void* opaque) {
         auto* self = static_cast<KafkaProducer*>(opaque);

@@ -229,6 +229,9 @@ namespace rdkafka {
 [[nodiscard]] std::string explain(const KafkaLibrary& library, const std::string& what, int error,
                                   const std::string& detail = "");
 
+// A line that librdkafka logs, from any of its threads; failed connections are remembered, too.
+void take_log_line(int level, const char* facility, const char* text, KafkaLog* log);
+
 // A configuration from the user's settings (which must all be known) and then `defaults`, for what the user
 // left open and as far as this librdkafka knows them.
 Status configure(const KafkaLibrary& library, const KafkaSettings& settings, const KafkaSettings& defaults,

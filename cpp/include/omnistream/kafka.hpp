@@ -57,8 +57,10 @@ struct MessageBlock {
     std::int64_t newest_ms = -1;               // the largest timestamp, when timestamps are asked for
     std::shared_ptr<const Array<char>> bytes;  // the values, and then room for the loads of the decoder
     std::int64_t value_bytes = 0;
+    std::int64_t count = 0;  // of messages
     std::vector<Message> messages;
     Array<std::int64_t> timestamps_ms;  // per message, when asked for; -1: it has none
+    Array<std::int32_t> ordinals;       // per message; `messages` may be moved out
     // Keys and headers, when asked for: per message and name the bytes in `details`; size 0xFFFFFFFF: none.
     struct Text {
         std::uint64_t at;
@@ -73,6 +75,15 @@ struct MessageBlock {
 
 // A block's messages for the decoder, which may be asked for them once.
 [[nodiscard]] std::shared_ptr<Origin> origin_of_block(const std::shared_ptr<MessageBlock>& block);
+
+// A column `value` (binary) of the messages that are left in a block; shares its memory. For formats that are
+// not decoded from messages one by one.
+[[nodiscard]] std::shared_ptr<Batch> batch_of_block(const MessageBlock& block);
+// A decoded batch with columns of what its messages carried: (column, detail), where a detail is "key",
+// "timestamp", "partition", "offset" or "header:<name>". Keys and headers that are no UTF-8 are null.
+Status with_details(const Batch& batch, const MessageBlock& block,
+                    const std::vector<std::pair<std::string, std::string>>& columns,
+                    std::shared_ptr<Batch>* out);
 
 // Log lines and connection errors of one client, written by librdkafka's threads and read by ours. Bounded.
 class KafkaLog {
