@@ -212,6 +212,7 @@ WindowKind window_kind_of(const std::string& name) {
     for (const auto& [known, kind] : {std::pair<const char*, WindowKind>{"tumbling", WindowKind::tumbling},
                                       {"hopping", WindowKind::hopping},
                                       {"calendar", WindowKind::calendar},
+                                      {"session", WindowKind::session},
                                       {"global", WindowKind::global}})
         if (name == known) return kind;
     throw py::value_error("unknown kind of window '" + name + "'");
@@ -561,6 +562,7 @@ PYBIND11_MODULE(_core, m) {
             spec.kind = window_kind_of(get_or<std::string>(options, "kind", "tumbling"));
             spec.size_ms = get_or<std::int64_t>(options, "size_ms", 0);
             spec.hop_ms = get_or<std::int64_t>(options, "hop_ms", 0);
+            spec.gap_ms = get_or<std::int64_t>(options, "gap_ms", 0);
             spec.offset_ms = get_or<std::int64_t>(options, "offset_ms", 0);
             const auto unit = get_or<std::string>(options, "unit", "day");
             spec.unit = unit == "month"  ? CalendarUnit::month

@@ -77,6 +77,7 @@ __all__ = [
 _KEYS_OF_KIND = {
     "tumbling": ("size", "offset", "time_zone", "allowed_lateness"),
     "hopping": ("size", "offset", "hop", "allowed_lateness"),
+    "session": ("gap", "allowed_lateness"),
     "global": (),
 }
 _CALENDAR_SIZE = re.compile(r"1\s*(?:(day|week|month)|d)")
@@ -370,16 +371,18 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
 def _read_interval(table: Table) -> dict[str, Any]:
     """Return what a `WindowSpec` says of its intervals."""
     kind: Any = table.text("kind", default="tumbling", choices=tuple(_KEYS_OF_KIND))
-    own = {"tumbling": ("size", "offset", "time_zone"), "hopping": ("size", "offset", "hop"), "global": ()}[
-        kind
-    ]
-    for key in ("size", "hop", "offset", "time_zone", "allowed_lateness"):
-        if key not in own and (key != "allowed_lateness" or kind == "global") and table.take(key) is not None:
-            other = 'add kind = "hopping", or remove it' if key == "hop" else "remove it"
-            table.add(key, f"makes no sense with kind = {quoted(kind)}", other)
+    own = _KEYS_OF_KIND[kind]
+    for key in ("size", "hop", "offset", "time_zone", "gap", "allowed_lateness"):
+        if key not in own and table.take(key) is not None:
+            other = {"hop": "hopping", "gap": "session"}.get(key)
+            fix = f"add kind = {quoted(other)}, or remove it" if other else "remove it"
+            table.add(key, f"makes no sense with kind = {quoted(kind)}", fix)
     if kind == "global":
         return {"kind": kind, "size_ms": 0}
     allowed_lateness_ms = table.duration("allowed_lateness", "0s", "10m")
+    if kind == "session":
+        gap_ms = table.duration("gap", None, "30m", positive=True)
+        return {"kind": kind, "size_ms": 0, "gap_ms": gap_ms, "allowed_lateness_ms": allowed_lateness_ms}
     offset_ms = table.duration("offset", "0s", "6h")
     size = _CALENDAR_SIZE.fullmatch(str(table.values.get("size", "")))
     if kind == "tumbling" and ((size and size[1]) or "time_zone" in table):

@@ -17,7 +17,7 @@ from omnistream.time_zone import has_equal_days, zone_offsets
 
 # When there is output at the path of a sink already: refuse, or replace it.
 Mode = Literal["error", "overwrite"]
-WindowKind = Literal["tumbling", "hopping", "calendar", "global"]
+WindowKind = Literal["tumbling", "hopping", "calendar", "session", "global"]
 CalendarUnit = Literal["day", "week", "month"]
 CALENDAR_UNITS: tuple[str, ...] = get_args(CalendarUnit)
 DAY_MS = 86_400_000
@@ -76,7 +76,8 @@ class WindowSpec:
     ----------
     kind : str
         ``tumbling``: side by side. ``hopping``: one starts every ``hop_ms``, so they overlap. ``calendar``:
-        one a ``unit``, which is a day, a week or a month of ``time_zone``. ``global``: one for all time.
+        one a ``unit``, which is a day, a week or a month of ``time_zone``. ``session``: from the first row
+        of a key to ``gap_ms`` after its last. ``global``: one for all time.
     """
 
     name: str
@@ -89,6 +90,7 @@ class WindowSpec:
     hop_ms: int = 0
     unit: CalendarUnit = "day"
     time_zone: str = "UTC"
+    gap_ms: int = 0
 
     def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
         """Return the window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
@@ -97,6 +99,7 @@ class WindowSpec:
             "kind": self.kind,
             "size_ms": self.size_ms,
             "hop_ms": self.hop_ms,
+            "gap_ms": self.gap_ms,
             **({"unit": self.unit, "time_zone": self.time_zone} if self.kind == "calendar" else {}),
             "offset_ms": self.offset_ms,
             "allowed_lateness_ms": self.allowed_lateness_ms,
@@ -130,6 +133,7 @@ class WindowSpec:
             "tumbling": f"tumbling {self.size_ms} ms",
             "hopping": f"hopping {self.size_ms} ms every {self.hop_ms} ms",
             "calendar": f"a {self.unit} in {self.time_zone}",
+            "session": f"session, gap {self.gap_ms} ms,",
             "global": "global",
         }[self.kind]
         keys = ", ".join(self.keys) or "no key"

@@ -54,7 +54,7 @@ class ReferenceEngine:
         return ReferenceCleaner(reference.Cleaner(rules, time_column, watermark, keys))
 
     def window(self, spec: dict[str, Any]) -> ReferenceWindow:
-        return ReferenceWindow(reference.Window(spec))
+        return ReferenceWindow(reference.window(spec))
 
     def demand(self, spec: dict[str, Any]) -> ReferenceDemand:
         return ReferenceDemand(reference.Demand(spec))
@@ -89,7 +89,7 @@ class ReferenceCleaner:
 
 @dataclass
 class ReferenceWindow:
-    window: reference.Window
+    window: reference.Window | reference.SessionWindow
 
     def push(self, cleaned: Result) -> list[dict[str, Any]]:
         return [cleaned.rows[place] for place in self.window.push(cleaned.native)]
@@ -99,13 +99,8 @@ class ReferenceWindow:
 
     @property
     def counts(self) -> dict[str, int]:
-        groups = sum(len(groups) for groups in self.window.open.values())
-        return {
-            "aggregated": self.window.aggregated,
-            "late": self.window.late,
-            "open_windows": len(self.window.open),
-            "groups": groups,
-        }
+        names = ("aggregated", "late", "open_windows", "groups")
+        return {name: getattr(self.window, name) for name in names}
 
 
 @dataclass

@@ -172,14 +172,16 @@ def test_core_options_of_a_window_and_a_derive() -> None:
     }
 
 
-def test_hopping_and_global_windows() -> None:
+def test_hopping_session_and_global_windows() -> None:
     hopping = {**DAILY, "kind": "hopping", "size": "10m", "hop": "5m", "offset": "1m"}
+    visit = {"name": "visit", "kind": "session", "gap": "30m", "measures": ["count"]}
     ever = {"name": "ever", "kind": "global", "measures": ["count as window_start"]}
-    job = parse_job(flat(window=[hopping, ever]))
+    job = parse_job(flat(window=[hopping, visit, ever]))
     window = job.window("daily")
     assert (window.size_ms, window.hop_ms, window.offset_ms) == (600_000, 300_000, 60_000)
     assert window.explain() == "daily: hopping 600000 ms every 300000 ms by sku: units_sold"
     assert job.window("ever").output_columns(job.columns) == {"window_start": "int64"}
+    assert job.window("visit").to_core("event_time", job.columns)["gap_ms"] == 1_800_000
     assert job.window("ever").explain() == "ever: global by no key: window_start"
 
 
@@ -396,6 +398,12 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             'derive[0] "d".from',
             "days of 23 or 25 hours, in Europe/Berlin",
         ),
+        (
+            {"window": [{"name": "w", "kind": "session", "measures": ["count"]}]},
+            'window[0] "w".gap',
+            "is missing",
+        ),
+        ({"window": [{**DAILY, "gap": "1m"}]}, 'window[0] "daily".gap', 'add kind = "session"'),
         ({"window": [{**DAILY, "kind": "global"}]}, 'window[0] "daily".size', "makes no sense"),
         (
             {

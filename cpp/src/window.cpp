@@ -41,6 +41,8 @@ const char* name_of(WindowKind kind) {
             return "hopping";
         case WindowKind::calendar:
             return "calendar";
+        case WindowKind::session:
+            return "session";
         case WindowKind::global:
             return "global";
     }
@@ -96,6 +98,7 @@ Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vect
       valid_(check()),
       layout_(key_types_) {
     if (!valid_.ok()) return;
+    key_width_ = layout_.words() + (in_sessions() ? 1 : 0);
     if (spec.kind == WindowKind::calendar) calendar_ = Calendar(spec.unit, spec.offset_ms, spec.zone);
     if (spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping) {
         const std::int64_t period_ms = spec.kind == WindowKind::hopping ? spec.hop_ms : spec.size_ms;
@@ -106,6 +109,7 @@ Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vect
     }
     per_slice_ = 1.0 / static_cast<double>(slice_ms_);
     compile();
+    if (in_sessions()) sessions_ = make_sessions();
     key_words_.resize(kBlock * std::max(layout_.words(), std::size_t{2}));
 }
 
@@ -115,6 +119,7 @@ Status Window::Impl::check() const {
     };
     const bool sized = spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping;
     if (sized && spec.size_ms <= 0) return refuse("its size must be longer than nothing");
+    if (in_sessions() && spec.gap_ms <= 0) return refuse("its gap must be longer than nothing");
     if (spec.kind == WindowKind::calendar && spec.zone.empty()) return refuse("its time zone has no rules");
     if (spec.kind == WindowKind::hopping && (spec.hop_ms <= 0 || spec.hop_ms > spec.size_ms))
         return refuse("it must hop by more than nothing and by no more than its size");
@@ -177,7 +182,7 @@ void Window::Impl::compile() {
         keys_.push_back({spec.keys[i], key_types_[i], nullptr, nullptr, {}});
         if (key_types_[i] == Type::dictionary) keys_.back().codes = codes_of(spec.keys[i]);
     }
-    fresh_.clear();
+    fresh_.assign(in_sessions() ? std::size_t{kSessionWords} : 0, 0);
     for (std::size_t i = 0; i < spec.measures.size(); ++i) {
         const Measure& measure = spec.measures[i];
         const Type type = measure_types_[i];
@@ -229,17 +234,17 @@ std::size_t Window::Impl::accumulate(Add add, const Measure& measure, Type type,
     accumulator.name = name;
     accumulator.measure = measure.name;
     accumulator.add = add;
-    accumulator.word = layout_.words() + fresh_.size();
+    accumulator.word = key_width_ + fresh_.size();
     accumulator.weighing = weighing_of(column, measure.condition);
     if (add == Add::distinct) {
         accumulator.distinct = distinct_.size();
         distinct_.push_back({column, type, nullptr, type == Type::dictionary ? codes_of(column) : nullptr,
-                             accumulators_.size()});
+                             accumulators_.size(), accumulator.word + 1});
     } else if (add != Add::count) {
         accumulator.input = input_of(column, type);
     }
     fresh_.push_back(fresh_word(add));
-    if (add == Add::squares) fresh_.push_back(0);
+    if (add == Add::squares || (add == Add::distinct && in_sessions())) fresh_.push_back(0);
     accumulators_.push_back(std::move(accumulator));
     return accumulators_.back().word;
 }
@@ -346,8 +351,14 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
                 return {Code::schema, "window '" + spec.name + "': '" + spec.time_column + "' of row " +
                                           std::to_string(rows[i]) + " is null; make the column required"};
 
-    const std::size_t placed = place(rows, watermarks_ms, count, late_rows);
-    for (const Run& run : runs_) look_up(run);
+    std::size_t placed = 0;
+    if (!in_sessions()) {
+        placed = place(rows, watermarks_ms, count, late_rows);
+        for (const Run& run : runs_) look_up(run);
+    } else {
+        placed = place_in_sessions(rows, watermarks_ms, count, late_rows);
+        OMNI_RETURN_NOT_OK(failed_);
+    }
 
     for (Input& input : inputs_) gather(input, order_, placed, input.values);
     for (Weighing& weighing : weighings_)
@@ -482,7 +493,10 @@ void Window::Impl::add_distinct(const Run& run, std::size_t number) {
     for (std::size_t i = 0; i < count; ++i) {
         if (pairs[i] != known) continue;
         ++known;
-        ++words_[block_at[i]][accumulator.word];
+        std::uint64_t* words = words_[block_at[i]];
+        ++words[accumulator.word];
+        if (in_sessions())
+            set.pairs.row(pairs[i])[distinct.key_words()] = std::exchange(words[distinct.head], pairs[i] + 1);
     }
 }
 
@@ -534,16 +548,21 @@ Window::Impl::Slice* Window::Impl::find_or_open(std::int64_t index, std::int64_t
 }
 
 std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(const Interval& interval) const {
-    auto slice = std::make_unique<Slice>(GroupTable(layout_.words(), fresh_));
+    auto slice = std::make_unique<Slice>(GroupTable(key_width_, fresh_));
     slice->start_ms = interval.start_ms;
     slice->end_ms = interval.end_ms;
     slice->final_ms = interval.final_ms;
+    set_up(slice.get());
+    return slice;
+}
+
+void Window::Impl::set_up(Slice* slice) const {
     for (const Key& key : keys_)
         slice->key_texts.push_back(key.type == Type::string ? std::make_unique<Dictionary>() : nullptr);
+    const std::vector<std::uint64_t> next(in_sessions() ? 1 : 0, 0);
     for (const DistinctColumn& distinct : distinct_)
-        slice->distinct.push_back({GroupTable(distinct.key_words(), {}),
+        slice->distinct.push_back({GroupTable(distinct.key_words(), next),
                                    distinct.type == Type::string ? std::make_unique<Dictionary>() : nullptr});
-    return slice;
 }
 
 void Window::Impl::move_near(std::int64_t index) {
@@ -585,6 +604,7 @@ Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr
     const std::size_t slices = open_.size();
     const std::int64_t now_ms = std::max(closed_ms_, watermark_ms);
     OMNI_RETURN_NOT_OK(spec.kind == WindowKind::hopping ? close_hopping(now_ms, closed)
+                       : in_sessions()                  ? close_sessions(now_ms, closed)
                                                         : close_slices(now_ms, closed));
     if (open_.size() != slices) forget_near();
     closed_ms_ = now_ms;
@@ -639,7 +659,13 @@ void Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t 
         texts[i] = shared ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
         ranks[i] = &(shared ? keys_[i].byte_order : own_orders[i]).ranks(*texts[i]);
     }
-    const Array<std::uint32_t> order = layout_.order(slice->groups, ranks);
+    Array<std::uint32_t> order = layout_.order(slice->groups, ranks);
+    if (in_sessions())
+        std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+            const std::size_t last = session_word(kLastMs);
+            return static_cast<std::int64_t>(slice->groups.row(a)[last]) <
+                   static_cast<std::int64_t>(slice->groups.row(b)[last]);
+        });
 
     // By blocks, so that the rows are fetched from memory once and read from the cache for every column.
     const std::uint64_t* words[kBlock];
@@ -649,7 +675,14 @@ void Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t 
             words[i] = slice->groups.row(order[begin + i]);
             __builtin_prefetch(words[i]);
         }
-        if (first_key() != 0) {
+        if (in_sessions()) {
+            for (std::size_t i = 0; i < count; ++i) {
+                (*out)[0].put(static_cast<std::int64_t>(words[i][session_word(kFirstMs)]));
+                (*out)[1].put(
+                    saturate(static_cast<Wide>(static_cast<std::int64_t>(words[i][session_word(kLastMs)])) +
+                             spec.gap_ms));
+            }
+        } else if (first_key() != 0) {
             for (std::size_t i = 0; i < count; ++i) (*out)[0].put(start_ms);
             for (std::size_t i = 0; i < count; ++i) (*out)[1].put(end_ms);
         }
@@ -706,6 +739,7 @@ std::shared_ptr<Batch> Window::Impl::empty_result() const {
 }
 
 std::int64_t Window::Impl::open_windows() const {
+    if (in_sessions()) return groups();
     if (spec.kind != WindowKind::hopping) return static_cast<std::int64_t>(open_.size());
     std::int64_t windows = 0;
     std::int64_t next = first_hop_open(closed_ms_);
@@ -719,6 +753,7 @@ std::int64_t Window::Impl::open_windows() const {
 }
 
 std::int64_t Window::Impl::groups() const {
+    if (in_sessions()) return static_cast<std::int64_t>(sessions_->slice.groups.size() - sessions_->dead);
     std::int64_t groups = 0;
     for (const auto& [index, slice] : open_) groups += static_cast<std::int64_t>(slice->groups.size());
     return groups;
@@ -732,11 +767,17 @@ std::int64_t Window::Impl::memory_bytes() const {
     auto bytes = static_cast<std::int64_t>(fixed);
     for (const auto& [name, codes] : codes_) bytes += codes.memory_bytes();
     for (const Key& key : keys_) bytes += key.byte_order.memory_bytes();
-    for (const auto& [index, slice] : open_) {
-        bytes += static_cast<std::int64_t>(sizeof(Slice)) + slice->groups.memory_bytes();
-        for (const auto& texts : slice->key_texts) bytes += texts == nullptr ? 0 : texts->memory_bytes();
-        for (const DistinctSet& set : slice->distinct)
+    const auto add = [&bytes](const Slice& slice) {
+        bytes += static_cast<std::int64_t>(sizeof(Slice)) + slice.groups.memory_bytes();
+        for (const auto& texts : slice.key_texts) bytes += texts == nullptr ? 0 : texts->memory_bytes();
+        for (const DistinctSet& set : slice.distinct)
             bytes += set.pairs.memory_bytes() + (set.texts == nullptr ? 0 : set.texts->memory_bytes());
+    };
+    for (const auto& [index, slice] : open_) add(*slice);
+    if (in_sessions()) {
+        add(sessions_->slice);
+        bytes += sessions_->by_key.memory_bytes() +
+                 static_cast<std::int64_t>(sessions_->due.capacity() * sizeof sessions_->due[0]);
     }
     return bytes;
 }

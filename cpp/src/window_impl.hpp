@@ -61,6 +61,7 @@ struct DistinctColumn {
     const Column* bound = nullptr;
     Codes* codes = nullptr;
     std::size_t accumulator = 0;
+    std::size_t head = 0;  // sessions: the word that leads to the session's values
 
     // A code or an int32 shares a word with the number of its group.
     [[nodiscard]] std::size_t key_words() const { return takes_all_of_int64(type) ? 2 : 1; }
@@ -76,6 +77,10 @@ struct Output {
     std::size_t squares = 0;
     bool counted = false;  // an extreme whose `count` says whether there is one
 };
+
+// What a session keeps besides its measures, one word each. A dead one has a first row after
+// its last, and its next session is the one that it is part of by now.
+enum SessionWord : std::size_t { kFirstMs, kLastMs, kNextSession, kKeyNumber, kSessionWords };
 
 class Window::Impl {
 public:
@@ -95,7 +100,8 @@ public:
     WindowCounts counts;
 
 private:
-    // The distinct values of one column in one open window: (group, value) pairs.
+    // The distinct values of one column in one open window: (group, value) pairs. Those of a session are a
+    // list: a last word holds 1 plus the number of the next one.
     struct DistinctSet {
         GroupTable pairs;
         std::unique_ptr<Dictionary> texts;  // of a string column
@@ -121,6 +127,19 @@ private:
         Slice* slice;
         std::uint32_t begin;
         std::uint32_t count;
+    };
+
+    // Open sessions. Each is a row of `slice`, whose key ends with a number that is the session's own, and
+    // which has more words before the accumulators: see window_session.cpp.
+    struct Sessions {
+        explicit Sessions(GroupTable empty, std::size_t key_words)
+            : slice(std::move(empty)), by_key(key_words, {0}) {}
+
+        Slice slice;
+        GroupTable by_key;       // 1 plus the row of a key's first session
+        std::uint64_t made = 0;  // the next one's own number
+        std::size_t dead = 0;    // rows of sessions that are closed, or part of another by now
+        std::vector<std::pair<std::int64_t, std::uint32_t>> due;  // a heap: (final_ms or earlier, row)
     };
 
     struct Key {
@@ -164,7 +183,32 @@ private:
     std::unique_ptr<Slice> make_slice(const Interval& interval) const;
     void move_near(std::int64_t index);
     void forget_near();
+    void set_up(Slice* slice) const;
     Status absorb(Slice* into, const Slice& from);
+    void copy_keys(const Slice& from, const std::uint64_t* const* rows, std::size_t count, Slice* into,
+                   std::uint64_t* keys);
+
+    // Sessions
+    std::unique_ptr<Sessions> make_sessions() const;
+    std::size_t place_in_sessions(const std::int32_t* rows, const std::int64_t* watermarks_ms,
+                                  std::size_t count, std::vector<std::int32_t>* late_rows);
+    std::uint32_t open_session(const std::uint64_t* key, std::uint32_t key_number, std::int64_t first_ms,
+                               std::int64_t last_ms);
+    Status merge_session(std::uint32_t into, std::uint32_t from);
+    void unlink_session(std::uint32_t number);
+    void move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into);
+    Status close_sessions(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    void compact_sessions();
+    void add_item(Slice* slice, std::size_t number, std::uint32_t group, const std::uint64_t* pair);
+    Status restore_sessions(const Batch& groups, const std::vector<const Column*>& keys,
+                            const std::vector<const Column*>& words,
+                            std::vector<std::pair<Slice*, std::uint32_t>>* restored);
+    [[nodiscard]] bool in_sessions() const { return spec.kind == WindowKind::session; }
+    [[nodiscard]] bool is_dead(const std::uint64_t* words) const;
+    [[nodiscard]] std::int64_t session_final_ms(std::int64_t last_ms) const {
+        return saturate(static_cast<Wide>(last_ms) + spec.gap_ms + spec.allowed_lateness_ms);
+    }
+    [[nodiscard]] std::size_t session_word(std::size_t which) const { return key_width_ + which; }
 
     // Closing
     [[nodiscard]] bool steps() const { return spec.kind == WindowKind::hopping; }
@@ -190,6 +234,7 @@ private:
     Status failed_;  // set by an overflow, which leaves a block half added
 
     KeyLayout layout_;
+    std::size_t key_width_ = 0;  // words of a group's key: those of layout_, and a session's own number
     std::vector<Key> keys_;
     std::map<std::string, Codes> codes_;  // by dictionary column that is a key or counted distinct
     std::vector<Input> inputs_;
@@ -222,6 +267,7 @@ private:
     std::uint64_t near_span_ms_ = 0;  // 0: off
     int near_misses_ = 0;
     double per_slice_ = 0;
+    std::unique_ptr<Sessions> sessions_;
     Slice* recent_ = nullptr;  // where slices are of different lengths
 
     // The current block, ordered by window

@@ -20,36 +20,40 @@ std::vector<std::int32_t> recode(const Dictionary& from, Dictionary* into) {
 
 }  // namespace
 
-Status Window::Impl::absorb(Slice* into, const Slice& from) {
+// The key words of rows of `from` as `into` has them: string keys have codes that only their slice knows.
+void Window::Impl::copy_keys(const Slice& from, const std::uint64_t* const* rows, std::size_t count,
+                             Slice* into, std::uint64_t* keys) {
     const std::size_t key_words = layout_.words();
     const bool own_texts =
         std::any_of(keys_.begin(), keys_.end(), [](const Key& key) { return key.type == Type::string; });
+    if (!own_texts) {
+        for (std::size_t i = 0; i < count; ++i)
+            std::memcpy(keys + i * key_words, rows[i], key_words * sizeof(std::uint64_t));
+        return;
+    }
     std::int32_t numbers[kBlock];
-    for (std::size_t i = 0; i < kBlock; ++i) numbers[i] = static_cast<std::int32_t>(i);
+    for (std::size_t i = 0; i < count; ++i) numbers[i] = static_cast<std::int32_t>(i);
+    std::memset(keys, 0, count * key_words * sizeof(std::uint64_t));
+    for (std::size_t key = 0; key < keys_.size(); ++key) {
+        const Type type = keys_[key].type;
+        const bool text = type == Type::string;
+        const bool codes = type == Type::dictionary;  // the same in all slices
+        ColumnWriter writer(keys_[key].column, codes ? Type::int32 : type, count);
+        for (std::size_t i = 0; i < count; ++i)
+            layout_.unpack(key, rows[i], text ? from.key_texts[key].get() : nullptr, &writer);
+        Column column = writer.finish();
+        column.type = type;
+        layout_.pack(key, column, numbers, count, nullptr, into->key_texts[key].get(), keys);
+    }
+}
+
+Status Window::Impl::absorb(Slice* into, const Slice& from) {
     std::vector<std::uint32_t> group_in(from.groups.size());
     const std::uint64_t* theirs[kBlock];
     for (std::size_t begin = 0; begin < from.groups.size(); begin += kBlock) {
         const std::size_t count = std::min(kBlock, from.groups.size() - begin);
         for (std::size_t i = 0; i < count; ++i) theirs[i] = from.groups.row(begin + i);
-        if (!own_texts) {
-            for (std::size_t i = 0; i < count; ++i)
-                std::memcpy(key_words_.data() + i * key_words, theirs[i], key_words * sizeof(std::uint64_t));
-        } else {
-            // String keys have codes that only their slice knows.
-            std::memset(key_words_.data(), 0, count * key_words * sizeof(std::uint64_t));
-            for (std::size_t key = 0; key < keys_.size(); ++key) {
-                const Type type = keys_[key].type;
-                const bool text = type == Type::string;
-                const bool codes = type == Type::dictionary;  // the same in all slices
-                ColumnWriter writer(keys_[key].column, codes ? Type::int32 : type, count);
-                for (std::size_t i = 0; i < count; ++i)
-                    layout_.unpack(key, theirs[i], text ? from.key_texts[key].get() : nullptr, &writer);
-                Column column = writer.finish();
-                column.type = type;
-                layout_.pack(key, column, numbers, count, nullptr, into->key_texts[key].get(),
-                             key_words_.data());
-            }
-        }
+        copy_keys(from, theirs, count, into, key_words_.data());
         std::uint32_t* groups = group_in.data() + begin;
         into->groups.find_or_insert(key_words_.data(), count, groups);
         for (std::size_t i = 0; i < count; ++i) words_[i] = into->groups.row(groups[i]);

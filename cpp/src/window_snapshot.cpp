@@ -33,6 +33,7 @@ std::vector<std::string> Window::Impl::spec_lines() const {
         "allowed_lateness_ms " + std::to_string(spec.allowed_lateness_ms), "time_column " + spec.time_column};
     if (spec.kind != WindowKind::tumbling) lines.push_back(std::string("kind ") + name_of(spec.kind));
     if (spec.kind == WindowKind::hopping) lines.push_back("hop_ms " + std::to_string(spec.hop_ms));
+    if (in_sessions()) lines.push_back("gap_ms " + std::to_string(spec.gap_ms));
     if (spec.kind == WindowKind::calendar)
         lines.push_back(std::string("a ") + name_of(spec.unit) + " in " + spec.time_zone);
     for (std::size_t i = 0; i < keys_.size(); ++i)
@@ -72,6 +73,7 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
     const auto rows = static_cast<std::size_t>(groups());
     std::vector<ColumnWriter> groups_part;
     groups_part.emplace_back("window_start_ms", Type::int64, rows);
+    if (in_sessions()) groups_part.emplace_back("last_ms", Type::int64, rows);
     for (const Key& key : keys_)
         groups_part.emplace_back("key " + key.column, is_text(key.type) ? Type::string : key.type, rows);
     for (const Accumulator& accumulator : accumulators_) {
@@ -79,18 +81,30 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
         if (accumulator.add == Add::squares)
             groups_part.emplace_back(accumulator.name + " high", Type::int64, rows);
     }
-    for (const auto& [index, slice] : open_) {
+    std::vector<const Slice*> slices;
+    for (const auto& [index, slice] : open_) slices.push_back(slice.get());
+    if (in_sessions()) slices.push_back(&sessions_->slice);
+    for (const Slice* slice : slices) {
         for (std::size_t number = 0; number < slice->groups.size(); ++number) {
             const std::uint64_t* words = slice->groups.row(number);
+            if (is_dead(words)) continue;
             auto out = groups_part.begin();
-            (out++)->put(slice->start_ms);
+            if (in_sessions()) {
+                (out++)->put(static_cast<std::int64_t>(words[session_word(kFirstMs)]));
+                (out++)->put(static_cast<std::int64_t>(words[session_word(kLastMs)]));
+            } else {
+                (out++)->put(slice->start_ms);
+            }
             for (std::size_t i = 0; i < keys_.size(); ++i) {
                 const Dictionary* texts =
                     keys_[i].codes != nullptr ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
                 layout_.unpack(i, words, texts, &*out++);
             }
-            for (std::size_t word = layout_.words(); out != groups_part.end(); ++word)
-                (out++)->put(static_cast<std::int64_t>(words[word]));
+            for (const Accumulator& accumulator : accumulators_) {
+                (out++)->put(static_cast<std::int64_t>(words[accumulator.word]));
+                if (accumulator.add == Add::squares)
+                    (out++)->put(static_cast<std::int64_t>(words[accumulator.word + 1]));
+            }
         }
     }
     add("groups", std::move(groups_part), static_cast<std::int64_t>(rows));
@@ -103,7 +117,10 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
     distinct_part.emplace_back("text", Type::string);
     std::int64_t pairs = 0;
     std::int64_t first_group = 0;
-    for (const auto& [index, slice] : open_) {
+    for (const Slice* slice : slices) {
+        std::vector<std::int64_t> row_of(slice->groups.size());
+        for (std::size_t number = 0; number < row_of.size(); ++number)
+            row_of[number] = is_dead(slice->groups.row(number)) ? -1 : first_group++;
         for (std::size_t i = 0; i < distinct_.size(); ++i) {
             const DistinctColumn& distinct = distinct_[i];
             const DistinctSet& set = slice->distinct[i];
@@ -112,11 +129,12 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
             for (std::size_t number = 0; number < set.pairs.size(); ++number) {
                 const std::uint64_t* pair = set.pairs.row(number);
                 const bool two_words = distinct.key_words() == 2;
-                const auto group = static_cast<std::int64_t>(two_words ? pair[0] : pair[0] >> 32);
+                const std::int64_t row = row_of[two_words ? pair[0] : pair[0] >> 32];
+                if (row < 0) continue;
                 const auto value =
                     two_words ? static_cast<std::int64_t>(pair[1]) : static_cast<std::int32_t>(pair[0]);
                 distinct_part[0].put_text(accumulators_[distinct.accumulator].name);
-                distinct_part[1].put(first_group + group);
+                distinct_part[1].put(row);
                 if (texts != nullptr) {
                     distinct_part[2].put_null();
                     distinct_part[3].put_text(texts->value(static_cast<std::int32_t>(value)));
@@ -127,7 +145,6 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
                 ++pairs;
             }
         }
-        first_group += static_cast<std::int64_t>(slice->groups.size());
     }
     add("distinct", std::move(distinct_part), pairs);
     return {};
@@ -167,6 +184,7 @@ Status Window::Impl::restore(const std::vector<std::pair<std::string, std::share
     stepped_.clear();
     near_span_ms_ = 0;
     recent_ = nullptr;
+    if (in_sessions()) sessions_ = make_sessions();
     counts.aggregated = aggregated->lanes<std::int64_t>()[0];
     counts.late = late->lanes<std::int64_t>()[0];
     closed_ms_ = watermark->lanes<std::int64_t>()[0];
@@ -193,6 +211,7 @@ Status Window::Impl::restore_groups(const Batch& groups,
                                            &words.emplace_back()));
     }
 
+    if (in_sessions()) return restore_sessions(groups, keys, words, restored);
     const auto* starts_ms = starts->lanes<std::int64_t>();
     for (std::int64_t begin = 0; begin < groups.rows;) {
         std::size_t count = 0;
@@ -220,7 +239,7 @@ Status Window::Impl::restore_groups(const Batch& groups,
         for (std::size_t i = 0; i < count; ++i) {
             std::uint64_t* row = slice->groups.row(group_[i]);
             for (std::size_t word = 0; word < words.size(); ++word)
-                row[layout_.words() + word] =
+                row[key_width_ + word] =
                     static_cast<std::uint64_t>(words[word]->lanes<std::int64_t>()[order_[i]]);
             restored->emplace_back(slice.get(), group_[i]);
         }
@@ -256,8 +275,52 @@ Status Window::Impl::restore_distinct(const Batch& values,
         }
         std::uint64_t pair[2] = {restored[group].second, value};
         if (distinct.key_words() == 1) pair[0] = pair[0] << 32 | static_cast<std::uint32_t>(value);
+        if (in_sessions()) {
+            // The count is in the row already.
+            std::uint64_t& word = restored[group].first->groups.row(
+                restored[group].second)[accumulators_[distinct.accumulator].word];
+            const std::uint64_t before = word;
+            add_item(restored[group].first, number, restored[group].second, pair);
+            word = before;
+            continue;
+        }
         std::uint32_t ignored = 0;
         set.pairs.find_or_insert(pair, 1, &ignored);
+    }
+    return {};
+}
+
+Status Window::Impl::restore_sessions(const Batch& groups, const std::vector<const Column*>& keys,
+                                      const std::vector<const Column*>& words,
+                                      std::vector<std::pair<Slice*, std::uint32_t>>* restored) {
+    const Column* firsts = groups.find("window_start_ms");
+    const Column* lasts = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(groups, "groups", "last_ms", Type::int64, &lasts));
+    Slice* slice = &sessions_->slice;
+    for (std::int64_t row = 0; row < groups.rows; ++row) {
+        const auto at = static_cast<std::int32_t>(row);
+        const std::int64_t first_ms = firsts->lanes<std::int64_t>()[row];
+        const std::int64_t last_ms = lasts->lanes<std::int64_t>()[row];
+        if (first_ms > last_ms || session_final_ms(last_ms) <= closed_ms_)
+            return {Code::state, "the window snapshot has a session that cannot be open, from " +
+                                     std::to_string(first_ms) + " ms"};
+        std::memset(key_words_.data(), 0, layout_.words() * sizeof(std::uint64_t));
+        for (std::size_t i = 0; i < keys_.size(); ++i) {
+            Dictionary* texts =
+                keys_[i].codes != nullptr ? &keys_[i].codes->own() : slice->key_texts[i].get();
+            layout_.pack(i, *keys[i], &at, 1, nullptr, texts, key_words_.data());
+        }
+        std::uint32_t key_number = 0;
+        sessions_->by_key.find_or_insert(key_words_.data(), 1, &key_number);
+        const std::uint32_t number = open_session(key_words_.data(), key_number, first_ms, last_ms);
+        std::uint64_t* out = slice->groups.row(number);
+        std::size_t column = 0;
+        for (const Accumulator& accumulator : accumulators_) {
+            for (std::size_t word = 0; word < (accumulator.add == Add::squares ? 2U : 1U); ++word)
+                out[accumulator.word + word] =
+                    static_cast<std::uint64_t>(words[column++]->lanes<std::int64_t>()[row]);
+        }
+        restored->emplace_back(slice, number);
     }
     return {};
 }

@@ -93,7 +93,19 @@ def calendar(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-KINDS = {"hopping": hopping(), "calendar": calendar(), "global": st.just({"kind": "global"})}
+@st.composite
+def session(draw: st.DrawFn) -> dict[str, Any]:
+    gaps_ms = [1, 7 * MINUTE_MS, 40 * MINUTE_MS, 2 * HOUR_MS]
+    lateness_ms = draw(LATENESS_MS)
+    return {"kind": "session", "gap_ms": draw(st.sampled_from(gaps_ms)), "allowed_lateness_ms": lateness_ms}
+
+
+KINDS = {
+    "hopping": hopping(),
+    "calendar": calendar(),
+    "session": session(),
+    "global": st.just({"kind": "global"}),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,6 +221,50 @@ def test_a_snapshot_of_another_zone_is_refused() -> None:
 
     with pytest.raises(StateError, match=r"a day in Asia/Tokyo.*a day in Asia/Seoul"):
         window("Asia/Seoul").restore(window("Asia/Tokyo").snapshot())
+
+
+def test_sessions_grow_merge_and_close(engine: Any) -> None:
+    """The worked example of docs/semantics.md: a gap of ten minutes, a bound on disorder of five."""
+    at = [START_MS + minutes * MINUTE_MS for minutes in (0, 14, 8, 18, 30, 34, 17)]
+    wanted = spec(kind="session", gap_ms=10 * MINUTE_MS, measures=COUNT)
+    closed, late, counts = run(engine, [[event(time_ms, 1) for time_ms in at]], wanted, 5 * MINUTE_MS)
+    shown = [
+        [(row[name] - START_MS) // MINUTE_MS for name in ("window_start", "window_end")] + [row["rows"]]
+        for row in chain(*closed)
+    ]
+    assert shown == [[0, 28, 4], [30, 44, 2]]
+    assert [row["event_time"] for row in late] == [at[-1]]
+    assert counts["aggregated"] == 6
+
+
+def test_many_sessions_come_and_go() -> None:
+    """So many that what is closed is cleared away, with keys and values of every type."""
+    skus = ["a", "b", "c", "ab"]
+    keys = [(minute, skus[minute % 4], minute % 7 if minute % 11 else None) for minute in range(4_000)]
+    line = '{{"sku":"{0}","size":"{2}-{0}","qty":{1}}}'
+    parts = []
+    for begin in range(0, 4_000, 250):
+        part = []
+        for minute, sku, quantity in keys[begin : begin + 250]:
+            number = "null" if quantity is None else quantity
+            lines = ",".join(line.format(sku, number, minute % 13) for _ in range(2))
+            message = f'{{"event_time":{START_MS + minute * MINUTE_MS},"lines":[{lines}]}}'
+            part.append(message.encode())
+        parts.append(part)
+    chosen = [
+        *COUNT,
+        {"name": "sum_quantity", "op": "sum", "column": "quantity"},
+        *(
+            {"name": f"distinct_{each}", "op": "distinct", "column": each}
+            for each in ("sku", "quantity", "size")
+        ),
+    ]
+    for keys_of in (["sku", "size"], ["quantity"], []):
+        for gap_ms in (1, 5 * MINUTE_MS, 30 * MINUTE_MS):
+            wanted = spec(kind="session", gap_ms=gap_ms, measures=chosen, keys=keys_of)
+            expected = run(ReferenceEngine(), parts, wanted, HOUR_MS)
+            for restart in (False, True):
+                assert run(CpuEngine(), parts, wanted, HOUR_MS, restart=restart) == expected
 
 
 def test_a_global_window_has_no_interval_and_closes_with_the_input(engine: Any) -> None:

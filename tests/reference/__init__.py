@@ -10,7 +10,7 @@ from tests.reference.decode import Row, decode_lines, decode_messages
 from tests.reference.derive import Demand
 from tests.reference.encode import Dictionary, add_amounts
 from tests.reference.json_text import JsonError, JsonParser, Value, exact
-from tests.reference.window import Window
+from tests.reference.window import SessionWindow, Window, window
 
 __all__ = [
     "Cleaner",
@@ -20,6 +20,7 @@ __all__ = [
     "JsonError",
     "JsonParser",
     "Row",
+    "SessionWindow",
     "Value",
     "Watermark",
     "Window",
@@ -27,4 +28,5 @@ __all__ = [
     "decode_lines",
     "decode_messages",
     "exact",
+    "window",
 ]

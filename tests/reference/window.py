@@ -73,18 +73,109 @@ class Window:
 
     def close(self, window: Interval) -> list[dict[str, Any]]:
         groups = self.open.pop(window)
-        interval = {} if window == EVER else {"window_start": window[0], "window_end": window[1]}
         return [
-            {
-                **interval,
-                **dict(zip(self.spec["keys"], key, strict=True)),
-                **{
-                    each["name"]: measure(each, groups[key], self.spec["types"])
-                    for each in self.spec["measures"]
-                },
-            }
+            result(self.spec, window, key, groups[key])
             for key in sorted(groups, key=lambda key: tuple(map(by_value, key)))
         ]
+
+    @property
+    def open_windows(self) -> int:
+        return len(self.open)
+
+    @property
+    def groups(self) -> int:
+        return sum(map(len, self.open.values()))
+
+
+@dataclass
+class Session:
+    """From a key's first row to a gap after its last."""
+
+    key: tuple[Any, ...]
+    first_ms: int
+    last_ms: int
+    rows: list[dict[str, Any]]
+
+
+@dataclass
+class SessionWindow:
+    """Sessions: rows of a key that are less than a gap apart. Results are ordered by end, then by key."""
+
+    spec: dict[str, Any]
+    sessions: list[Session] = field(default_factory=list)
+    closed_ms: int = NONE
+    aggregated: int = 0
+    late: int = 0
+
+    def is_final(self, session: Session, watermark_ms: int) -> bool:
+        end_ms = session.last_ms + self.spec["gap_ms"]
+        return end_ms + self.spec.get("allowed_lateness_ms", 0) <= watermark_ms
+
+    def push(self, survivors: Iterable[tuple[Row, int]]) -> list[int]:
+        """Take rows in; return the places of those that came late: too late for any session to take them."""
+        late = []
+        for place, (row, watermark_ms) in enumerate(survivors):
+            met_ms = max(watermark_ms, self.closed_ms)
+            time_ms = row.values[self.spec["time_column"]]
+            key = tuple(row.values[name] for name in self.spec["keys"])
+            mine = Session(key, time_ms, time_ms, [row.values])
+            joined = [
+                each for each in self.sessions if self.joins(each, mine) and not self.is_final(each, met_ms)
+            ]
+            if not joined and self.is_final(mine, met_ms):
+                late.append(place)
+                continue
+            for each in joined:
+                self.sessions.remove(each)
+                mine.first_ms = min(mine.first_ms, each.first_ms)
+                mine.last_ms = max(mine.last_ms, each.last_ms)
+                mine.rows += each.rows
+            self.sessions.append(mine)
+            self.aggregated += 1
+        self.late += len(late)
+        return late
+
+    def joins(self, session: Session, row: Session) -> bool:
+        """Whether a row, as a session of its own, and this session overlap."""
+        gap_ms = self.spec["gap_ms"]
+        near = row.first_ms < session.last_ms + gap_ms and session.first_ms < row.last_ms + gap_ms
+        return near and key_of(session) == key_of(row)
+
+    def advance(self, watermark_ms: int) -> list[list[dict[str, Any]]]:
+        """Close what has become final, as one list."""
+        self.closed_ms = max(self.closed_ms, watermark_ms)
+        final = [each for each in self.sessions if self.is_final(each, self.closed_ms)]
+        self.sessions = [each for each in self.sessions if each not in final]
+        final.sort(key=lambda each: (each.last_ms, key_of(each)))
+        rows = [
+            result(self.spec, (each.first_ms, each.last_ms + self.spec["gap_ms"]), each.key, each.rows)
+            for each in final
+        ]
+        return [rows] if rows else []
+
+    @property
+    def open_windows(self) -> int:
+        return len(self.sessions)
+
+    @property
+    def groups(self) -> int:
+        return len(self.sessions)
+
+
+def window(spec: dict[str, Any]) -> Window | SessionWindow:
+    return SessionWindow(spec) if spec.get("kind") == "session" else Window(spec)
+
+
+def key_of(session: Session) -> tuple[Any, ...]:
+    return tuple(map(by_value, session.key))
+
+
+def result(
+    spec: dict[str, Any], window: Interval, key: tuple[Any, ...], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    interval = {} if window == EVER else {"window_start": window[0], "window_end": window[1]}
+    measures = {each["name"]: measure(each, rows, spec["types"]) for each in spec["measures"]}
+    return {**interval, **dict(zip(spec["keys"], key, strict=True)), **measures}
 
 
 def calendar_window(time_ms: int, spec: dict[str, Any]) -> Interval:

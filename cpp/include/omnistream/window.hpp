@@ -37,15 +37,17 @@ struct Measure {
 };
 
 // tumbling: windows of `size_ms`, side by side. hopping: windows of `size_ms` that start every `hop_ms`, so
-// that a row is in several of them. calendar: days, weeks or months of a time zone. global: one window that
-// only the end of the input closes.
-enum class WindowKind : std::uint8_t { tumbling, hopping, calendar, global };
+// that a row is in several of them. calendar: days, weeks or months of a time zone. session: from a key's
+// first row to `gap_ms` after its last, where rows are less than that apart. global: one window that only the
+// end of the input closes.
+enum class WindowKind : std::uint8_t { tumbling, hopping, calendar, session, global };
 
 struct WindowSpec {
     std::string name;
     WindowKind kind = WindowKind::tumbling;
     std::int64_t size_ms = 0;
     std::int64_t hop_ms = 0;                // hopping, at most the size
+    std::int64_t gap_ms = 0;                // session
     std::int64_t offset_ms = 0;             // windows start at offset + k * size (hopping: k * hop)
     CalendarUnit unit = CalendarUnit::day;  // calendar
     std::string time_zone;                  // its name, so that snapshots of another are refused
@@ -82,7 +84,8 @@ public:
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by
     // value (nulls first, strings by bytes). Columns: window_start, window_end (a global window has neither),
-    // keys (strings as utf8), measures. What push() had to close on its way comes first.
+    // keys (strings as utf8), measures. What push() had to close on its way comes first. Sessions come in one
+    // batch, by end, then by key.
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
 
     [[nodiscard]] const WindowSpec& spec() const;
@@ -94,9 +97,9 @@ public:
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
     // State as batches: "spec" (the window spelled out, one line a thing), "counts", "groups"
-    // (window_start_ms of the slice, keys by value, accumulators), "distinct" (values counted so far). Keys
-    // are written by value, so that a snapshot needs no dictionary to be read. restore() replaces the state;
-    // a snapshot of another spec is refused and named.
+    // (window_start_ms of the slice, a session's last_ms, keys by value, accumulators), "distinct" (values
+    // counted so far). Keys are written by value, so that a snapshot needs no dictionary to be read.
+    // restore() replaces the state; a snapshot of another spec is refused and named.
     Status snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const;
     Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
 

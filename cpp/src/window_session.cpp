@@ -1,0 +1,267 @@
+// Sessions: found by key, grown and merged row by row, closed through a heap of their ends.
+//
+// A session ends `gap` after its last row. A row that is less than that away from sessions of its key joins
+// them into one, unless they were final at the watermark that the row met. Closed and merged sessions leave
+// dead rows behind, which go when they outnumber the living.
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include "window_impl.hpp"
+
+namespace omnistream {
+
+namespace {
+
+constexpr std::size_t kBlock = GroupTable::kBlock;
+constexpr std::size_t kDeadToCompact = 1024;
+
+std::int64_t time_of(std::uint64_t word) {
+    return static_cast<std::int64_t>(word);
+}
+
+}  // namespace
+
+bool Window::Impl::is_dead(const std::uint64_t* words) const {
+    return in_sessions() && time_of(words[session_word(kFirstMs)]) > time_of(words[session_word(kLastMs)]);
+}
+
+std::unique_ptr<Window::Impl::Sessions> Window::Impl::make_sessions() const {
+    auto sessions = std::make_unique<Sessions>(GroupTable(key_width_, fresh_), layout_.words());
+    set_up(&sessions->slice);
+    return sessions;
+}
+
+// ---- A block of rows
+
+std::size_t Window::Impl::place_in_sessions(const std::int32_t* rows, const std::int64_t* watermarks_ms,
+                                            std::size_t count, std::vector<std::int32_t>* late_rows) {
+    const auto* times_ms = time_->lanes<std::int64_t>();
+    const std::size_t key_words = layout_.words();
+    GroupTable& groups = sessions_->slice.groups;
+    GroupTable& by_key = sessions_->by_key;
+    std::uint32_t keys[kBlock];
+    std::memset(key_words_.data(), 0, count * key_words * sizeof(std::uint64_t));
+    for (std::size_t i = 0; i < keys_.size(); ++i) {
+        const Key& key = keys_[i];
+        layout_.pack(i, *key.bound, rows, count, key.codes == nullptr ? nullptr : key.codes->translation(),
+                     sessions_->slice.key_texts[i].get(), key_words_.data());
+    }
+    by_key.find_or_insert(key_words_.data(), count, keys);
+
+    std::size_t placed = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::int64_t time_ms = times_ms[rows[i]];
+        const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms_);
+        std::uint64_t mine = 0;  // 1 plus the number of the row's session
+        std::uint64_t next = 0;
+        for (std::uint64_t at = by_key.row(keys[i])[key_words]; at != 0; at = next) {
+            std::uint64_t* words = groups.row(at - 1);
+            next = words[session_word(kNextSession)];
+            const std::int64_t first_ms = time_of(words[session_word(kFirstMs)]);
+            const std::int64_t last_ms = time_of(words[session_word(kLastMs)]);
+            if (session_final_ms(last_ms) <= watermark_ms) continue;
+            if (static_cast<Wide>(time_ms) - last_ms >= spec.gap_ms ||
+                static_cast<Wide>(first_ms) - time_ms >= spec.gap_ms)
+                continue;
+            if (mine != 0) {
+                unlink_session(static_cast<std::uint32_t>(at - 1));
+                failed_ =
+                    merge_session(static_cast<std::uint32_t>(mine - 1), static_cast<std::uint32_t>(at - 1));
+                if (!failed_.ok()) return 0;
+                continue;
+            }
+            mine = at;
+            words[session_word(kFirstMs)] = static_cast<std::uint64_t>(std::min(first_ms, time_ms));
+            words[session_word(kLastMs)] = static_cast<std::uint64_t>(std::max(last_ms, time_ms));
+        }
+        if (mine == 0) {
+            if (session_final_ms(time_ms) <= watermark_ms) {
+                late_rows->push_back(rows[i]);
+                ++counts.late;
+                continue;
+            }
+            mine =
+                open_session(key_words_.data() + i * key_words, keys[i], time_ms, time_ms) + std::uint64_t{1};
+        }
+        order_[placed] = rows[i];
+        group_[placed++] = static_cast<std::uint32_t>(mine - 1);
+    }
+    // A session of the block's first rows may be part of another by now. What is added below commutes.
+    for (std::size_t i = 0; i < placed; ++i) {
+        while (is_dead(groups.row(group_[i])))
+            group_[i] = static_cast<std::uint32_t>(groups.row(group_[i])[session_word(kNextSession)] - 1);
+        words_[i] = groups.row(group_[i]);
+    }
+    runs_.clear();
+    if (placed != 0) runs_.push_back({&sessions_->slice, 0, static_cast<std::uint32_t>(placed)});
+    return placed;
+}
+
+std::uint32_t Window::Impl::open_session(const std::uint64_t* key, std::uint32_t key_number,
+                                         std::int64_t first_ms, std::int64_t last_ms) {
+    std::vector<std::uint64_t> own(key, key + layout_.words());
+    own.push_back(sessions_->made++);
+    std::uint32_t number = 0;
+    sessions_->slice.groups.find_or_insert(own.data(), 1, &number);
+    std::uint64_t* words = sessions_->slice.groups.row(number);
+    std::uint64_t& head = sessions_->by_key.row(key_number)[layout_.words()];
+    words[session_word(kFirstMs)] = static_cast<std::uint64_t>(first_ms);
+    words[session_word(kLastMs)] = static_cast<std::uint64_t>(last_ms);
+    words[session_word(kKeyNumber)] = key_number;
+    words[session_word(kNextSession)] = std::exchange(head, number + std::uint64_t{1});
+    sessions_->due.emplace_back(session_final_ms(last_ms), number);
+    std::push_heap(sessions_->due.begin(), sessions_->due.end(), std::greater<>());
+    return number;
+}
+
+// Adds a (group, value) pair to a session's list, when it is new.
+void Window::Impl::add_item(Slice* slice, std::size_t number, std::uint32_t group,
+                            const std::uint64_t* pair) {
+    const DistinctColumn& distinct = distinct_[number];
+    GroupTable& pairs = slice->distinct[number].pairs;
+    const std::size_t known = pairs.size();
+    std::uint32_t at = 0;
+    pairs.find_or_insert(pair, 1, &at);
+    if (pairs.size() == known) return;
+    std::uint64_t* words = slice->groups.row(group);
+    ++words[accumulators_[distinct.accumulator].word];
+    pairs.row(at)[distinct.key_words()] = std::exchange(words[distinct.head], at + std::uint64_t{1});
+}
+
+Status Window::Impl::merge_session(std::uint32_t into, std::uint32_t from) {
+    Slice* slice = &sessions_->slice;
+    std::uint64_t* mine = slice->groups.row(into);
+    std::uint64_t* theirs = slice->groups.row(from);
+    const std::uint64_t* const_theirs = theirs;
+    for (const Accumulator& accumulator : accumulators_)
+        if (merge_block(accumulator.add, &mine, &const_theirs, accumulator.word, 1))
+            return overflow(accumulator);
+    for (std::size_t number = 0; number < distinct_.size(); ++number) {
+        const DistinctColumn& distinct = distinct_[number];
+        const std::size_t width = distinct.key_words();
+        for (std::uint64_t at = theirs[distinct.head]; at != 0;) {
+            const std::uint64_t* pair = slice->distinct[number].pairs.row(at - 1);
+            at = pair[width];
+            std::uint64_t moved[2] = {into, pair[width - 1]};
+            if (width == 1) moved[0] = moved[0] << 32 | static_cast<std::uint32_t>(pair[0]);
+            add_item(slice, number, into, moved);
+        }
+    }
+    mine[session_word(kFirstMs)] = static_cast<std::uint64_t>(
+        std::min(time_of(mine[session_word(kFirstMs)]), time_of(theirs[session_word(kFirstMs)])));
+    mine[session_word(kLastMs)] = static_cast<std::uint64_t>(
+        std::max(time_of(mine[session_word(kLastMs)]), time_of(theirs[session_word(kLastMs)])));
+    theirs[session_word(kFirstMs)] = static_cast<std::uint64_t>(kMost);
+    theirs[session_word(kLastMs)] = static_cast<std::uint64_t>(kLeast);
+    theirs[session_word(kNextSession)] = into + std::uint64_t{1};
+    ++sessions_->dead;
+    return {};
+}
+
+// ---- Closing
+
+void Window::Impl::unlink_session(std::uint32_t number) {
+    GroupTable& groups = sessions_->slice.groups;
+    const std::uint64_t* words = groups.row(number);
+    std::uint64_t* link = &sessions_->by_key.row(words[session_word(kKeyNumber)])[layout_.words()];
+    while (*link != number + std::uint64_t{1}) link = &groups.row(*link - 1)[session_word(kNextSession)];
+    *link = words[session_word(kNextSession)];
+}
+
+Status Window::Impl::close_sessions(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
+    auto& due = sessions_->due;
+    GroupTable& groups = sessions_->slice.groups;
+    std::vector<std::uint32_t> numbers;
+    while (!due.empty() && due.front().first <= watermark_ms) {
+        std::pop_heap(due.begin(), due.end(), std::greater<>());
+        const std::uint32_t number = due.back().second;
+        const std::uint64_t* words = groups.row(number);
+        const std::int64_t final_ms = session_final_ms(time_of(words[session_word(kLastMs)]));
+        if (!is_dead(words) && final_ms > watermark_ms) {
+            due.back().first = final_ms;  // it has grown
+            std::push_heap(due.begin(), due.end(), std::greater<>());
+            continue;
+        }
+        due.pop_back();
+        if (!is_dead(words)) numbers.push_back(number);
+    }
+    if (numbers.empty()) return {};
+    Slice result(GroupTable(key_width_, fresh_));
+    set_up(&result);
+    move_sessions(&sessions_->slice, numbers, &result);
+    for (const std::uint32_t number : numbers) {
+        unlink_session(number);
+        groups.row(number)[session_word(kFirstMs)] = static_cast<std::uint64_t>(kMost);
+        groups.row(number)[session_word(kLastMs)] = static_cast<std::uint64_t>(kLeast);
+    }
+    sessions_->dead += numbers.size();
+    if (sessions_->dead >= kDeadToCompact && sessions_->dead * 2 > groups.size()) compact_sessions();
+    closed->push_back(write(&result, 0, 0));
+    return {};
+}
+
+// Copies sessions with their values into a slice that has none of them.
+void Window::Impl::move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into) {
+    const std::size_t key_words = layout_.words();
+    const std::size_t row_words = key_width_ + fresh_.size();
+    const std::uint64_t* rows[kBlock];
+    std::vector<std::uint64_t> own(key_width_);
+    for (std::size_t begin = 0; begin < numbers.size(); begin += kBlock) {
+        const std::size_t count = std::min(kBlock, numbers.size() - begin);
+        for (std::size_t i = 0; i < count; ++i) rows[i] = from->groups.row(numbers[begin + i]);
+        copy_keys(*from, rows, count, into, key_words_.data());
+        for (std::size_t i = 0; i < count; ++i) {
+            std::memcpy(own.data(), key_words_.data() + i * key_words, key_words * sizeof own[0]);
+            own[key_words] = rows[i][key_words];
+            std::uint32_t group = 0;
+            into->groups.find_or_insert(own.data(), 1, &group);
+            std::uint64_t* words = into->groups.row(group);
+            std::memcpy(words + key_width_, rows[i] + key_width_, (row_words - key_width_) * sizeof own[0]);
+            for (std::size_t number = 0; number < distinct_.size(); ++number) {
+                const DistinctColumn& distinct = distinct_[number];
+                const DistinctSet& set = from->distinct[number];
+                const std::size_t width = distinct.key_words();
+                words[distinct.head] = 0;
+                words[accumulators_[distinct.accumulator].word] = 0;
+                for (std::uint64_t at = rows[i][distinct.head]; at != 0;) {
+                    const std::uint64_t* pair = set.pairs.row(at - 1);
+                    at = pair[width];
+                    std::uint64_t moved[2] = {group, pair[width - 1]};
+                    if (width == 1) {
+                        auto value = static_cast<std::uint32_t>(pair[0]);
+                        if (set.texts != nullptr)
+                            value = static_cast<std::uint32_t>(into->distinct[number].texts->encode(
+                                set.texts->value(static_cast<std::int32_t>(value))));
+                        moved[0] = moved[0] << 32 | value;
+                    }
+                    add_item(into, number, group, moved);
+                }
+            }
+        }
+    }
+}
+
+void Window::Impl::compact_sessions() {
+    std::vector<std::uint32_t> living;
+    for (std::size_t number = 0; number < sessions_->slice.groups.size(); ++number)
+        if (!is_dead(sessions_->slice.groups.row(number)))
+            living.push_back(static_cast<std::uint32_t>(number));
+    std::unique_ptr<Sessions> kept = make_sessions();
+    kept->made = sessions_->made;
+    move_sessions(&sessions_->slice, living, &kept->slice);
+    for (std::size_t number = 0; number < kept->slice.groups.size(); ++number) {
+        std::uint64_t* words = kept->slice.groups.row(number);
+        std::uint32_t key_number = 0;
+        kept->by_key.find_or_insert(words, 1, &key_number);
+        std::uint64_t& head = kept->by_key.row(key_number)[layout_.words()];
+        words[session_word(kKeyNumber)] = key_number;
+        words[session_word(kNextSession)] = std::exchange(head, number + std::uint64_t{1});
+        kept->due.emplace_back(session_final_ms(time_of(words[session_word(kLastMs)])),
+                               static_cast<std::uint32_t>(number));
+    }
+    std::make_heap(kept->due.begin(), kept->due.end(), std::greater<>());
+    sessions_ = std::move(kept);
+}
+
+}  // namespace omnistream
