@@ -288,15 +288,15 @@ class Kernels:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._jit = _jit(target)
-        self._features: dict[tuple[Column, ...], Callable[[Any, Any, int], Any]] = {}
+        self._rows: dict[tuple[Column, ...], Any] = {}
         names = dict(globals())
         for element in _ELEMENTS:
             names[element.__name__] = self._jit(_with_globals(element, names))
         self._elements = names
-        self._demand = self._over_keys(
+        self.demand_kernel = self._over_keys(
             "demand_row", "history, known, scale, z, lead, lead_std", "out, overflowed"
         )
-        self._stock = self._over_keys("stock_row", "mean, std, z, lead, lead_std", "out")
+        self.stock_kernel = self._over_keys("stock_row", "mean, std, z, lead, lead_std", "out")
 
     def demand(
         self,
@@ -327,7 +327,7 @@ class Kernels:
         xp, keys = _module_of(history), len(known)
         out, overflowed = xp.empty((3, keys), xp.float64), xp.zeros(keys, xp.bool_)
         given = [_per_key(xp, value) for value in (z, lead_time_days, lead_time_std_days)]
-        self._launch(self._demand, keys, history, known, float(scale), *given, out, overflowed)
+        self._launch(self.demand_kernel, keys, history, known, float(scale), *given, out, overflowed)
         if keys and bool(overflowed.any()):
             raise StateError(f"demand: the moments of {int(overflowed.sum())} keys overflow")
         return out[0], out[1], out[2]
@@ -340,11 +340,11 @@ class Kernels:
         given = [_per_key(xp, value) for value in (mean, std, z, lead_time_days, lead_time_std_days)]
         keys = max(value.size for value in given)
         out = xp.empty(keys, xp.float64)
-        self._launch(self._stock, keys, *given, out)
+        self._launch(self.stock_kernel, keys, *given, out)
         return out
 
     def features(self, columns: Iterable[Column]) -> Callable[[Any, Any, int], Any]:
-        """Compile feature vectors: one kernel, in which the columns are written out in their order.
+        """Compile feature vectors.
 
         Returns
         -------
@@ -353,8 +353,20 @@ class Kernels:
             vectors, float32 [keys, columns].
         """
         columns = tuple(columns)
-        if columns in self._features:
-            return self._features[columns]
+        kernel = self.kernel(columns)
+
+        def vectors(history: Any, known: Any, weekday: int) -> Any:
+            out = _module_of(history).empty((len(known), len(columns)), np.float32)
+            self._launch(kernel, len(known), history, known, weekday, out)
+            return out
+
+        return vectors
+
+    def kernel(self, columns: Iterable[Column]) -> Any:
+        """Return the one kernel of a feature vector, in which its columns are written out in their order."""
+        columns = tuple(columns)
+        if columns in self._rows:
+            return self._rows[columns]
         names = dict(self._elements)
         lines = [
             "def row(history, known, weekday, key, out):",
@@ -366,15 +378,8 @@ class Kernels:
             rest = f"key, days, weekday, {column.days}, {column.scale!r}"
             lines.append(f"    out[key, {place}] = f{place}({measures}, {rest})")
         names["row"] = self._jit(_written("\n".join(lines), "row", names))
-        kernel = self._over_keys("row", "history, known, weekday", "out", names)
-
-        def vectors(history: Any, known: Any, weekday: int) -> Any:
-            out = _module_of(history).empty((len(known), len(columns)), np.float32)
-            self._launch(kernel, len(known), history, known, weekday, out)
-            return out
-
-        self._features[columns] = vectors
-        return vectors
+        self._rows[columns] = self._over_keys("row", "history, known, weekday", "out", names)
+        return self._rows[columns]
 
     def _compiled(self, element: Callable[..., float]) -> Any:
         return self._elements[element.__name__] if element in _ELEMENTS else self._jit(element)

@@ -152,6 +152,15 @@ def _parser() -> argparse.ArgumentParser:
         "--require", choices=("cuda",), help="exit with 1 when it cannot be used; without, the exit code is 0"
     )
 
+    warmup = command("warmup", _warmup, "Compile the GPU's kernels ahead, so that no job waits for it.")
+    warmup.add_argument(
+        "--arch",
+        nargs="+",
+        metavar="ARCH",
+        help="such as sm_90; needs no GPU (default: the architectures of the GPUs of this machine)",
+    )
+    warmup.add_argument("--json", action="store_true", help="print one JSON object")
+
     command("version", _version, "Print the version.")
     return parser
 
@@ -272,6 +281,18 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine()
     print(json.dumps(findings) if options.json else describe(findings))
     return EXIT_RUN if options.require == "cuda" and not findings["cuda_usable"] else 0
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    from omnistream.doctor import warm_up
+
+    kept = warm_up(options.arch)
+    for each in kept:
+        if not options.json:
+            print(f"{each['stage']:<8} {each['arch']:<7} {each['size_bytes']:>8} bytes  {each['path']}")
+    if options.json:
+        print(json.dumps({"kernels": kept}))
+    return 0
 
 
 def _version(options: argparse.Namespace) -> int:

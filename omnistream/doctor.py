@@ -1,17 +1,20 @@
-"""``omnistream doctor``: what this machine has for the GPU and for Kafka, and what is missing."""
+"""``omnistream doctor`` and ``warmup``: what this machine has for GPU and Kafka, and kernels made ready."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import platform
+import re
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from omnistream import _core
+from omnistream.cache import cache_dir
 from omnistream.device import Cuda, missing_for_cuda, probe_cuda
+from omnistream.errors import DeviceError
 
 # What a package is for, by the names that its distributions have.
 _PACKAGES = {
@@ -26,14 +29,6 @@ _PACKAGES = {
     "confluent-kafka": (("confluent-kafka",), "topics"),
 }
 _COPY_BYTES = 256 << 20
-
-
-def cache_dir() -> Path:
-    """Return where compiled kernels are kept: ``$OMNISTREAM_CACHE_DIR``, else the user's cache."""
-    given = os.environ.get("OMNISTREAM_CACHE_DIR")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omnistream"
 
 
 def examine() -> dict[str, Any]:
@@ -106,6 +101,37 @@ def describe(findings: dict[str, Any]) -> str:
         lines.append("cuda            can be used")
     lines += [f"cuda            {each['what']}; {each['fix']}" for each in findings["missing"]]
     return "\n".join(lines)
+
+
+def warm_up(arches: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Compile every stage's kernels and return what is kept of each.
+
+    Parameters
+    ----------
+    arches : sequence of str, optional
+        Such as ``sm_90``, on any machine; by default those of this machine's GPUs.
+
+    Raises
+    ------
+    DeviceError
+        When there is no GPU to compile for, or no compiler, or it refuses.
+    """
+    from omnistream.kernels import load
+
+    if not arches:
+        cuda = probe_cuda()
+        if not cuda.gpus:
+            missing = cuda.missing[0]
+            raise DeviceError(f"{missing.what}; name what to compile for: omnistream warmup --arch sm_90")
+        arches = sorted({gpu.arch for gpu in cuda.gpus})
+    unknown = [arch for arch in arches if re.fullmatch(r"sm_\d{2,3}[af]?", arch) is None]
+    if unknown:
+        raise DeviceError(f"{unknown[0]} is no architecture; write one such as {', '.join(load.ARCHES)}")
+    paths = [(stage, arch, load.compile_cubin(stage, arch)) for stage in load.stages() for arch in arches]
+    return [
+        {"stage": stage, "arch": arch, "path": str(path), "size_bytes": path.stat().st_size}
+        for stage, arch, path in paths
+    ]
 
 
 def _driver(findings: dict[str, Any]) -> str:

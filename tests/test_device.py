@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnistream.cache import cache_dir
 from omnistream.cli import main
 from omnistream.device import SMALLEST_BATCH_BYTES, TRIALS, Costs, Missing, choose_device, fall_back
-from omnistream.doctor import cache_dir, describe, examine
+from omnistream.doctor import describe, examine
 from omnistream.errors import DeviceError
 
 ROOT = Path(__file__).parent.parent
