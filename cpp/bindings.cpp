@@ -108,6 +108,12 @@ std::shared_ptr<Batch> state_batch(const py::object& object) {
     return batch;
 }
 
+Window::Parts state_parts(const std::map<std::string, py::object>& parts) {
+    Window::Parts batches;
+    for (const auto& [name, part] : parts) batches.emplace_back(name, state_batch(part));
+    return batches;
+}
+
 // ---- dictionaries of options to the core's structs ----
 
 Type type_of(const std::string& name) {
@@ -224,6 +230,11 @@ std::vector<Type> types_of(const py::dict& options, const std::vector<std::strin
     for (const std::string& column : columns)
         out.push_back(column.empty() ? Type::int64 : type_of(types.at(column)));
     return out;
+}
+
+Watermark::Partition partition_of(const py::dict& item) {
+    return {get<std::string>(item, "source"), get<std::int32_t>(item, "partition"),
+            get<std::int64_t>(item, "max_event_time_ms"), get<bool>(item, "idle")};
 }
 
 std::shared_ptr<Origin> origin_of(std::string source, std::int32_t partition, std::int64_t first_position) {
@@ -455,12 +466,17 @@ PYBIND11_MODULE(_core, m) {
 
     // ---- clean ----
 
+    m.attr("ALL_OWNERS") = kAllOwners;
     py::class_<Watermark, std::shared_ptr<Watermark>> watermark(m, "Watermark");
     watermark.def(py::init<std::int64_t>(), py::arg("max_disorder_ms"))
         .def("declare", &Watermark::declare)
         .def("set_idle", [](Watermark& w, const std::string& source,
                             std::int32_t partition) { w.set_idle(w.slot(source, partition)); })
         .def("advance", &Watermark::advance)
+        .def("slot", &Watermark::slot)
+        .def("drop", &Watermark::drop)
+        .def("take", [](Watermark& w, const py::dict& partition,
+                        std::int64_t value_ms) { return w.take(partition_of(partition), value_ms); })
         .def_property_readonly("value_ms", &Watermark::value)
         .def_property_readonly("max_event_time_ms", &Watermark::max_event_time_ms)
         .def("snapshot",
@@ -482,11 +498,8 @@ PYBIND11_MODULE(_core, m) {
              })
         .def("restore", [](Watermark& w, const py::dict& state) {
             std::vector<Watermark::Partition> partitions;
-            for (const py::handle handle : state["partitions"]) {
-                const auto item = handle.cast<py::dict>();
-                partitions.push_back({get<std::string>(item, "source"), get<std::int32_t>(item, "partition"),
-                                      get<std::int64_t>(item, "max_event_time_ms"), get<bool>(item, "idle")});
-            }
+            for (const py::handle item : state["partitions"])
+                partitions.push_back(partition_of(item.cast<py::dict>()));
             w.restore(std::move(partitions), get<std::int64_t>(state, "value_ms"),
                       get<std::int64_t>(state, "max_event_time_ms"));
         });
@@ -540,12 +553,23 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly(
             "memory_bytes",
             [](const PyCleaner& self) { return self.duplicates ? self.duplicates->memory_bytes() : 0; })
-        .def("snapshot",
-             [](const PyCleaner& self) {
-                 return self.duplicates ? std::make_shared<Batch>(self.duplicates->snapshot()) : nullptr;
+        .def(
+            "snapshot",
+            [](const PyCleaner& self, std::int32_t owner) {
+                return self.duplicates ? std::make_shared<Batch>(self.duplicates->snapshot(owner)) : nullptr;
+            },
+            py::arg("owner") = kAllOwners)
+        .def("restore",
+             [](PyCleaner& self, const py::object& batch) {
+                 if (self.duplicates) check(self.duplicates->restore(*state_batch(batch)));
              })
-        .def("restore", [](PyCleaner& self, const py::object& batch) {
-            if (self.duplicates) check(self.duplicates->restore(*state_batch(batch)));
+        .def("drop",
+             [](PyCleaner& self, std::int32_t owner) {
+                 if (self.duplicates) self.duplicates->drop(owner);
+             })
+        .def("take", [](PyCleaner& self, const py::object& batch, std::int32_t from, std::int32_t to,
+                        std::int64_t watermark_ms) {
+            if (self.duplicates) check(self.duplicates->take(*state_batch(batch), from, to, watermark_ms));
         });
 
     m.def("rejects", [](const std::shared_ptr<Batch>& batch, const std::vector<std::int32_t>& rows,
@@ -605,18 +629,27 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly("open_windows", &Window::open_windows)
         .def_property_readonly("groups", &Window::groups)
         .def_property_readonly("memory_bytes", &Window::memory_bytes)
-        .def("snapshot",
-             [](const Window& window) {
-                 std::vector<std::pair<std::string, std::shared_ptr<Batch>>> batches;
-                 check(window.snapshot(&batches));
-                 py::dict parts;
-                 for (auto& [name, batch] : batches) parts[name.c_str()] = batch;
-                 return parts;
+        .def(
+            "snapshot",
+            [](const Window& window, std::int32_t owner) {
+                Window::Parts batches;
+                without_gil([&] { return window.snapshot(&batches, owner); });
+                py::dict parts;
+                for (auto& [name, batch] : batches) parts[name.c_str()] = batch;
+                return parts;
+            },
+            py::arg("owner") = kAllOwners)
+        .def("restore",
+             [](Window& window, const std::map<std::string, py::object>& parts) {
+                 const Window::Parts batches = state_parts(parts);
+                 without_gil([&] { return window.restore(batches); });
              })
-        .def("restore", [](Window& window, const std::map<std::string, py::object>& parts) {
-            std::vector<std::pair<std::string, std::shared_ptr<Batch>>> batches;
-            for (const auto& [name, part] : parts) batches.emplace_back(name, state_batch(part));
-            check(window.restore(batches));
+        .def("drop",
+             [](Window& window, std::int32_t owner) { without_gil([&] { return window.drop(owner); }); })
+        .def("take", [](Window& window, const std::map<std::string, py::object>& parts, std::int32_t from,
+                        std::int32_t to) {
+            const Window::Parts batches = state_parts(parts);
+            without_gil([&] { return window.take(batches, from, to); });
         });
 
     // ---- derive ----
@@ -656,9 +689,13 @@ PYBIND11_MODULE(_core, m) {
         .def("empty_result", &Demand::empty_result)
         .def_property_readonly("keys", &Demand::keys)
         .def_property_readonly("memory_bytes", &Demand::memory_bytes)
-        .def("snapshot", &Demand::snapshot)
+        .def("snapshot", &Demand::snapshot, py::arg("owner") = kAllOwners)
         .def("restore",
-             [](Demand& demand, const py::object& batch) { check(demand.restore(*state_batch(batch))); });
+             [](Demand& demand, const py::object& batch) { check(demand.restore(*state_batch(batch))); })
+        .def("drop", [](Demand& demand, std::int32_t owner) { check(demand.drop(owner)); })
+        .def("take", [](Demand& demand, const py::object& batch, std::int32_t from, std::int32_t to) {
+            check(demand.take(*state_batch(batch), from, to));
+        });
 
     // ---- generate ----
 

@@ -44,12 +44,21 @@ class Clean:
             return f"{rules}, duplicates kept"
         return f"{rules}, duplicates by {', '.join(self._duplicates['key'])} dropped"
 
-    def snapshot(self) -> dict[str, _core.Batch]:
-        """Return the remembered event ids, if any are."""
-        remembered = self._cleaner.snapshot()
+    def snapshot(self, owner: int = _core.ALL_OWNERS) -> dict[str, _core.Batch]:
+        """Return the remembered event ids, if any are; of all partitions or of one."""
+        remembered = self._cleaner.snapshot(owner)
         return {} if remembered is None else {"duplicates": remembered}
 
     def restore(self, parts: dict[str, object]) -> None:
         """Take back what `snapshot` returned."""
         if "duplicates" in parts:
             self._cleaner.restore(parts["duplicates"])
+
+    def drop(self, owner: int) -> None:
+        """Forget what one partition brought."""
+        self._cleaner.drop(owner)
+
+    def take(self, parts: dict[str, object], from_owner: int, to: int) -> None:
+        """Remember what `from_owner` brought in another pipeline, whose watermark is ours by now."""
+        if "duplicates" in parts:
+            self._cleaner.take(parts["duplicates"], from_owner, to, self.watermark.value_ms)

@@ -57,11 +57,21 @@ class Derive:
         ]
         return "; ".join(lines) or "none"
 
-    def snapshot(self) -> dict[str, _core.Batch]:
-        """Return the demand histories by output."""
-        return {name: demand.snapshot() for name, demand in self._demands.items()}
+    def snapshot(self, owner: int = _core.ALL_OWNERS) -> dict[str, _core.Batch]:
+        """Return the demand histories by output, of all partitions or of one."""
+        return {name: demand.snapshot(owner) for name, demand in self._demands.items()}
 
     def restore(self, parts: dict[str, object]) -> None:
         """Take back what `snapshot` returned."""
         for name, demand in self._demands.items():
             demand.restore(parts[name])
+
+    def drop(self, owner: int) -> None:
+        """Forget the keys of one partition."""
+        for demand in self._demands.values():
+            demand.drop(owner)
+
+    def take(self, parts: dict[str, object], from_owner: int, to: int) -> None:
+        """Add the keys that `from_owner` had in another pipeline."""
+        for name, demand in self._demands.items():
+            demand.take(parts[name], from_owner, to)

@@ -163,6 +163,10 @@ class Pipeline:
         self._close(outputs)
         return outputs
 
+    def declare_partition(self, source: str, partition: int = 0) -> None:
+        """Wait for the first row of a partition: until then it holds the watermark where it is."""
+        self.clean.watermark.declare(source, partition)
+
     def flush(self) -> Outputs:
         """End the input: close every window and return all that is left. Rows pushed later are late."""
         if self.clean.watermark.value_ms == _core.Watermark.END:
@@ -240,14 +244,10 @@ class Pipeline:
             How far the caller's sources are, in JSON types; `Snapshot.manifest["positions"]` gives it back.
         """
         parts = {
-            f"{stage}.{name}": pa.record_batch(batch)
-            for stage, batches in (
-                ("encode", self.encode.snapshot()),
-                ("clean", self.clean.snapshot()),
-                ("window", self.windows.snapshot()),
-                ("derive", self.derive.snapshot()),
-            )
-            for name, batch in batches.items()
+            **_named("encode", self.encode.snapshot()),
+            **_named("clean", self.clean.snapshot()),
+            **_named("window", self.windows.snapshot()),
+            **_named("derive", self.derive.snapshot()),
         }
         manifest = {
             **_identity(self.job),
@@ -296,14 +296,7 @@ class Pipeline:
             ("window", pipeline.windows),
             ("derive", pipeline.derive),
         ):
-            prefix = f"{name}."
-            stage.restore(
-                {
-                    part.removeprefix(prefix): batch
-                    for part, batch in snapshot.parts.items()
-                    if part.startswith(prefix)
-                }
-            )
+            stage.restore(_parts_of(name, snapshot))
         pipeline.decode.restore(snapshot.manifest["next_positions"])
         pipeline.clean.watermark.restore(snapshot.manifest["watermark"])
         ledger = snapshot.manifest["ledger"]
@@ -314,6 +307,73 @@ class Pipeline:
         pipeline._rejects.update(ledger["rejects"])
         pipeline._emitted.update(ledger["emitted"])
         return pipeline
+
+    def drop_partition(self, source: str, partition: int = 0) -> Snapshot:
+        """Part with the state of one partition, for `take_partition` of another pipeline of the job.
+
+        A partition owns what its rows were the first to bring: keys of open windows, remembered event ids,
+        keys of demand. What other partitions have added to these goes along; what it has added to theirs
+        stays. So rows that are to meet in one result must be in one partition once partitions are shared out.
+
+        Returns
+        -------
+        Snapshot
+            Of this partition alone. It can be saved, restored as a pipeline, or taken. The counts of the
+            ledger stay here.
+        """
+        owner = self.clean.watermark.slot(source, partition)
+        watermark = self.clean.watermark.snapshot()
+        parts = {
+            **_named("clean", self.clean.snapshot(owner)),
+            **_named("window", self.windows.snapshot(owner)),
+            **_named("derive", self.derive.snapshot(owner)),
+        }
+        place = (source, partition)
+        manifest = {
+            **_identity(self.job),
+            "next_positions": [each for each in self.decode.snapshot() if _place(each) == place],
+            "watermark": watermark
+            | {"partitions": [each for each in watermark["partitions"] if _place(each) == place]},
+            "ledger": _NO_LEDGER,
+            "positions": {},
+        }
+        for stage in (self.clean, self.windows, self.derive):
+            stage.drop(owner)
+        self.clean.watermark.drop(owner)
+        self.decode.next_position.pop(place, None)
+        return Snapshot(parts, manifest)
+
+    def take_partition(self, snapshot: Snapshot, source: str, partition: int = 0) -> None:
+        """Add the state of one partition from a snapshot of another pipeline of the job.
+
+        Where that pipeline was behind, the watermark moves back, so that no row is late for having moved;
+        windows that were closed here meanwhile stay closed for the partitions that were here.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            From `drop_partition`, or of a whole pipeline: what other partitions own in it is left out.
+        source, partition : str, int
+            The partition to take. There must be no state of it here.
+
+        Raises
+        ------
+        StateError
+            When the snapshot is of another job or knows no such partition; nothing has changed then.
+        """
+        check_compatible(snapshot.manifest, _identity(self.job))
+        watermark = snapshot.manifest["watermark"]
+        place = (source, partition)
+        owners = [number for number, each in enumerate(watermark["partitions"]) if _place(each) == place]
+        if not owners:
+            raise StateError(f"the snapshot knows no partition {partition} of {source}")
+        owner = owners[0]
+        slot = self.clean.watermark.take(watermark["partitions"][owner], watermark["value_ms"])
+        for name, stage in (("clean", self.clean), ("window", self.windows), ("derive", self.derive)):
+            stage.take(_parts_of(name, snapshot), owner, slot)
+        for each in snapshot.manifest["next_positions"]:
+            if _place(each) == place:
+                self.decode.next_position[place] = each["position"]
 
     def _close(self, outputs: Outputs) -> None:
         """Emit what the watermark has made final."""
@@ -340,6 +400,31 @@ class Pipeline:
             reason = count["values"].as_py()
             if reason not in ("duplicate", "late"):
                 self._rejects[reason] += count["counts"].as_py()
+
+
+_NO_LEDGER: dict[str, Any] = {
+    "decode": {},
+    "clean": {},
+    "aggregated": 0,
+    "late": 0,
+    "rejects": {},
+    "emitted": {},
+}
+
+
+def _named(stage: str, parts: Mapping[str, _core.Batch]) -> dict[str, pa.RecordBatch]:
+    return {f"{stage}.{name}": pa.record_batch(batch) for name, batch in parts.items()}
+
+
+def _parts_of(stage: str, snapshot: Snapshot) -> dict[str, object]:
+    prefix = f"{stage}."
+    return {
+        part.removeprefix(prefix): batch for part, batch in snapshot.parts.items() if part.startswith(prefix)
+    }
+
+
+def _place(of: Mapping[str, Any]) -> tuple[str, int]:
+    return of["source"], of["partition"]
 
 
 def _known(time_ms: int) -> int | None:

@@ -68,20 +68,30 @@ class Windows:
         """One line per window."""
         return "; ".join(spec.explain() for spec in self._specs) or "none"
 
-    def snapshot(self) -> dict[str, _core.Batch]:
-        """Return the state of all windows; parts are named ``window.part``."""
+    def snapshot(self, owner: int = _core.ALL_OWNERS) -> dict[str, _core.Batch]:
+        """Return the state of all windows, of all partitions or of one; parts are named ``window.part``."""
         return {
             f"{name}.{part}": batch
             for name, window in self._windows.items()
-            for part, batch in window.snapshot().items()
+            for part, batch in window.snapshot(owner).items()
         }
 
     def restore(self, parts: dict[str, object]) -> None:
         """Take back what `snapshot` returned."""
         for name, window in self._windows.items():
-            own = {
-                part.removeprefix(f"{name}."): batch
-                for part, batch in parts.items()
-                if part.startswith(f"{name}.")
-            }
-            window.restore(own)
+            window.restore(_parts_of(name, parts))
+
+    def drop(self, owner: int) -> None:
+        """Remove the groups of one partition."""
+        for window in self._windows.values():
+            window.drop(owner)
+
+    def take(self, parts: dict[str, object], from_owner: int, to: int) -> None:
+        """Add the groups that `from_owner` had in another pipeline."""
+        for name, window in self._windows.items():
+            window.take(_parts_of(name, parts), from_owner, to)
+
+
+def _parts_of(name: str, parts: dict[str, object]) -> dict[str, object]:
+    prefix = f"{name}."
+    return {part.removeprefix(prefix): batch for part, batch in parts.items() if part.startswith(prefix)}

@@ -339,6 +339,7 @@ Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
         const std::int32_t slot = watermark_->slot(batch->origin->source, batch->origin->partition);
         const auto* const times = time->lanes<std::int64_t>();
         Watermark::Run run = watermark_->begin(slot);
+        clean->owner = slot;
         if (duplicates_)
             counts.duplicates = drop_duplicates(*batch, key_columns, times, &run, clean.get());
         else
@@ -437,7 +438,8 @@ std::int64_t Cleaner::drop_duplicates(const Batch& batch, const std::vector<cons
             const std::int32_t row = rows[i];
             if (messages[row] != previous) {
                 previous = messages[row];
-                seen = duplicates_->seen(keys[lookup], hashes[lookup], times[row], run->value());
+                seen =
+                    duplicates_->seen(keys[lookup], hashes[lookup], times[row], run->value(), clean->owner);
                 ++lookup;
             }
             if (seen) {

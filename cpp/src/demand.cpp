@@ -20,14 +20,19 @@ constexpr std::int64_t kDayMs = 86'400'000;
 constexpr std::size_t kBlock = GroupTable::kBlock;
 // Forgotten keys stay in the table until they are this many and half of it.
 constexpr std::int64_t kForgottenKept = 4096;
+constexpr std::int32_t kNoOwner = -2;
+// Of a snapshot, after last_day, days_known, days_silent and owner.
+constexpr std::size_t kFirstKey = 4;
 
-// A row of the table after its key. Days are counted from the first day ever pushed, so that they are small.
+// A row of the table after its key. Days are counted from 1970.
 enum Word : std::size_t {
     kFirstDay,     // of the key's life
     kLastDay,      // up to which the ring is written
     kLastNonZero,  // kNever: not yet
+    kOwner,        // the partition of its first demand
     kRing,         // demand by day modulo horizon
 };
+constexpr std::int64_t kNoDay = std::numeric_limits<std::int64_t>::min();
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::min() / 2;
 
 Type stored(Type type) {
@@ -54,8 +59,10 @@ public:
     std::shared_ptr<Batch> empty_result() const { return finish(result_writers(0), 0); }
     std::int64_t keys() const;
     std::int64_t memory_bytes() const;
-    std::shared_ptr<Batch> snapshot() const;
+    std::shared_ptr<Batch> snapshot(std::int32_t owner) const;
     Status restore(const Batch& batch);
+    Status drop(std::int32_t owner);
+    Status take(const Batch& batch, std::int32_t from, std::int32_t to);
 
 private:
     Status check() const;
@@ -63,16 +70,23 @@ private:
     Status bind(const Batch& batch, const char* what, std::vector<const Column*>* keys) const;
     Status enter_day(const Batch& batch, const Column& starts, const Column& ends);
     void find(const std::vector<const Column*>& keys, std::int64_t begin, std::size_t count);
-    void touch(std::uint64_t* state, std::int64_t demand);
+    [[nodiscard]] std::uint64_t* ring(std::uint64_t* state, std::int64_t day) const;
+    void begin_life(std::uint64_t* state, std::int64_t day, std::int32_t owner) const;
+    [[nodiscard]] bool touch(std::uint64_t* state, std::int64_t day, std::int64_t demand);
+    Status check_columns(const Batch& batch) const;
+    Status add(const Batch& batch, std::int32_t from, std::int32_t to);
     bool lives(const std::uint64_t* state) const {
         return today_ - static_cast<std::int64_t>(state[kLastNonZero]) < horizon_;
     }
     std::int64_t demand_of(const std::uint64_t* state, std::int64_t day) const;
-    Status write_statistics(const std::uint64_t* key, std::vector<ColumnWriter>* out) const;
+    Status write_statistics(const std::uint64_t* key, std::int64_t day, std::vector<ColumnWriter>* out) const;
+    std::int64_t day_ms(std::int64_t day) const { return day * kDayMs + phase_ms_; }
     std::vector<ColumnWriter> result_writers(std::size_t rows) const;
     static std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows);
     Array<std::uint32_t> live_rows_in_order() const;
     void drop_forgotten();
+    template <class Keep>
+    void keep_only(Keep&& keep);
 
     DemandSpec spec_;
     std::vector<Type> key_types_;
@@ -84,10 +98,11 @@ private:
     std::unique_ptr<GroupTable> table_;
     std::vector<std::unique_ptr<Dictionary>> texts_;  // by key; null where it is no string
     std::map<std::int64_t, std::int64_t>
-        living_;  // keys by the day of their last demand, that day in the horizon
-    std::int64_t today_ms_ = 0;
-    std::int64_t origin_ms_ = 0;  // day 0
-    std::int64_t today_ = -1;     // -1: no day yet
+        living_;                         // keys by the day of their last demand, that day in the horizon
+    std::int64_t phase_ms_ = 0;          // of the day at which days start
+    std::int64_t today_ = kNoDay;        // the newest
+    std::int64_t day_ = kNoDay;          // that is pushed
+    std::int64_t again_until_ = kNoDay;  // days up to this one may come again
 
     std::vector<std::uint64_t> key_words_;
     std::uint32_t found_[kBlock];
@@ -113,7 +128,7 @@ void Demand::Impl::clear() {
         texts_.push_back(is_text(type) ? std::make_unique<Dictionary>() : nullptr);
     key_words_.resize(kBlock * layout_.words());
     living_.clear();
-    today_ = -1;
+    today_ = kNoDay;
 }
 
 // ---- push: one day
@@ -136,6 +151,7 @@ Status Demand::Impl::push(const Batch& day, std::shared_ptr<Batch>* changed) {
         ends->type != Type::timestamp_ms)
         return {Code::schema,
                 "demand: window_start, window_end or '" + spec_.demand + "' is of another type"};
+    const std::int64_t newest = today_;
     OMNI_RETURN_NOT_OK(enter_day(day, *starts, *ends));
 
     std::vector<ColumnWriter> out = result_writers(static_cast<std::size_t>(day.rows));
@@ -152,17 +168,15 @@ Status Demand::Impl::push(const Batch& day, std::shared_ptr<Batch>* changed) {
             const bool is_new = found_[i] == fresh;
             if (is_new)
                 ++fresh;
-            else if (static_cast<std::int64_t>(state[kLastDay]) == today_)
+            else if (static_cast<std::int64_t>(state[kLastDay]) == day_ && day_ > newest)
                 return {Code::state, "demand: a key comes twice on one day"};
             // What was forgotten yesterday at the latest starts anew.
-            if (is_new || today_ - static_cast<std::int64_t>(state[kLastNonZero]) > horizon_) {
-                std::memset(state, 0, (kRing + static_cast<std::size_t>(horizon_)) * sizeof *state);
-                state[kFirstDay] = static_cast<std::uint64_t>(today_);
-                state[kLastDay] = static_cast<std::uint64_t>(today_);
-                state[kLastNonZero] = static_cast<std::uint64_t>(kNever);
-            }
-            touch(state, demand->valid(row) ? demands[row] : 0);
-            OMNI_RETURN_NOT_OK(write_statistics(words, &out));
+            if (is_new || day_ - static_cast<std::int64_t>(state[kLastNonZero]) > horizon_)
+                begin_life(state, day_,
+                           day.row_owner.empty() ? day.owner : day.row_owner[static_cast<std::size_t>(row)]);
+            if (touch(state, day_, demand->valid(row) ? demands[row] : 0))
+                return {Code::state, "demand: '" + spec_.demand + "' of a day that came again overflows"};
+            OMNI_RETURN_NOT_OK(write_statistics(words, day_, &out));
         }
     }
     *changed = finish(std::move(out), day.rows);
@@ -190,18 +204,17 @@ Status Demand::Impl::enter_day(const Batch& batch, const Column& starts, const C
         if (starts.lanes<std::int64_t>()[row] != start_ms || size != kDayMs)
             return {Code::state, "demand: a batch is not one window of one day"};
     }
-    if (today_ < 0) {
-        origin_ms_ = start_ms;
-        today_ = 0;
+    const std::int64_t day = (start_ms - (start_ms % kDayMs + kDayMs) % kDayMs) / kDayMs;
+    if (today_ == kNoDay) {
+        phase_ms_ = start_ms - day * kDayMs;
     } else {
-        const __int128 step = static_cast<__int128>(start_ms) - today_ms_;
-        if (step < kDayMs || step % kDayMs != 0)
+        if (start_ms != day_ms(day) || (day <= today_ && day > again_until_))
             return {Code::state, "demand: the day from " + std::to_string(start_ms) +
-                                     " ms does not follow the one from " + std::to_string(today_ms_) +
+                                     " ms does not follow the one from " + std::to_string(day_ms(today_)) +
                                      " ms by whole days"};
-        today_ += static_cast<std::int64_t>(step / kDayMs);
     }
-    today_ms_ = start_ms;
+    day_ = day;
+    today_ = std::max(today_, day);
     living_.erase(living_.begin(), living_.upper_bound(today_ - horizon_));
     return {};
 }
@@ -216,39 +229,65 @@ void Demand::Impl::find(const std::vector<const Column*>& keys, std::int64_t beg
     table_->find_or_insert(key_words_.data(), count, found_);
 }
 
-// Writes today's demand; the days since the last one were zero.
-void Demand::Impl::touch(std::uint64_t* state, std::int64_t demand) {
-    std::uint64_t* ring = state + kRing;
+std::uint64_t* Demand::Impl::ring(std::uint64_t* state, std::int64_t day) const {
+    const std::int64_t place = day % horizon_;
+    return state + kRing + static_cast<std::size_t>(place < 0 ? place + horizon_ : place);
+}
+
+void Demand::Impl::begin_life(std::uint64_t* state, std::int64_t day, std::int32_t owner) const {
+    std::memset(state, 0, (kRing + static_cast<std::size_t>(horizon_)) * sizeof *state);
+    state[kFirstDay] = static_cast<std::uint64_t>(day);
+    state[kLastDay] = static_cast<std::uint64_t>(day);
+    state[kLastNonZero] = static_cast<std::uint64_t>(kNever);
+    state[kOwner] = static_cast<std::uint64_t>(owner);
+}
+
+// Adds to the demand of a day; the days since the last one were zero. True when the sum overflows.
+bool Demand::Impl::touch(std::uint64_t* state, std::int64_t day, std::int64_t demand) {
     const auto last = static_cast<std::int64_t>(state[kLastDay]);
-    for (std::int64_t day = std::max(last + 1, today_ - horizon_ + 1); day < today_; ++day)
-        ring[day % horizon_] = 0;
-    ring[today_ % horizon_] = static_cast<std::uint64_t>(demand);
-    state[kLastDay] = static_cast<std::uint64_t>(today_);
-    if (demand == 0) return;
-    const auto counted = living_.find(static_cast<std::int64_t>(state[kLastNonZero]));
+    state[kFirstDay] = static_cast<std::uint64_t>(std::min(day, static_cast<std::int64_t>(state[kFirstDay])));
+    if (day > last) {
+        for (std::int64_t zero = std::max(last, day - horizon_) + 1; zero <= day; ++zero)
+            *ring(state, zero) = 0;
+        state[kLastDay] = static_cast<std::uint64_t>(day);
+    } else if (day <= last - horizon_) {
+        return false;  // no statistics look as far back
+    }
+    std::int64_t sum = 0;
+    std::uint64_t* place = ring(state, day);
+    const bool overflow = __builtin_add_overflow(static_cast<std::int64_t>(*place), demand, &sum);
+    *place = static_cast<std::uint64_t>(sum);
+    const auto before = static_cast<std::int64_t>(state[kLastNonZero]);
+    if (demand == 0 || day <= before) return overflow;
+    const auto counted = living_.find(before);
     if (counted != living_.end()) --counted->second;
-    ++living_[today_];
-    state[kLastNonZero] = static_cast<std::uint64_t>(today_);
+    if (day > today_ - horizon_) ++living_[day];
+    state[kLastNonZero] = static_cast<std::uint64_t>(day);
+    return overflow;
 }
 
 std::int64_t Demand::Impl::demand_of(const std::uint64_t* state, std::int64_t day) const {
     if (day < static_cast<std::int64_t>(state[kFirstDay]) || day > static_cast<std::int64_t>(state[kLastDay]))
         return 0;
-    return static_cast<std::int64_t>(state[kRing + static_cast<std::size_t>(day % horizon_)]);
+    const std::int64_t place = day % horizon_;
+    return static_cast<std::int64_t>(
+        state[kRing + static_cast<std::size_t>(place < 0 ? place + horizon_ : place)]);
 }
 
 // The moments are summed anew from the ring: they need no state and cannot drift.
-Status Demand::Impl::write_statistics(const std::uint64_t* key, std::vector<ColumnWriter>* out) const {
+Status Demand::Impl::write_statistics(const std::uint64_t* key, std::int64_t day,
+                                      std::vector<ColumnWriter>* out) const {
     const std::uint64_t* state = key + layout_.words();
     const auto first = static_cast<std::int64_t>(state[kFirstDay]);
-    const std::int64_t days = std::min(horizon_, today_ - first + 1);
+    const std::int64_t days = std::min(horizon_, day - first + 1);
     __int128 sum = 0;
     Moments moments;
     moments.n = days;
     bool overflow = false;
-    for (std::int64_t day = today_ - days + 1; day <= static_cast<std::int64_t>(state[kLastDay]); ++day) {
-        const auto demand =
-            static_cast<std::int64_t>(state[kRing + static_cast<std::size_t>(day % horizon_)]);
+    // Of days that came again, those are left that the ring still holds.
+    const auto last = static_cast<std::int64_t>(state[kLastDay]);
+    for (std::int64_t of = std::max(day - days, last - horizon_) + 1; of <= std::min(day, last); ++of) {
+        const std::int64_t demand = demand_of(state, of);
         sum += demand;
         const auto square = static_cast<unsigned __int128>(static_cast<__int128>(demand) * demand);
         overflow |= __builtin_add_overflow(moments.squares, square, &moments.squares);
@@ -260,10 +299,10 @@ Status Demand::Impl::write_statistics(const std::uint64_t* key, std::vector<Colu
     const std::int64_t scale = demand_type_ == Type::decimal ? kDecimalOne : 1;
     const double std_dev = days < 2 ? 0.0 : moments.std_dev(scale);
     auto at = out->begin();
-    (at++)->put(today_ms_);
+    (at++)->put(day_ms(day));
     for (std::size_t i = 0; i < key_types_.size(); ++i) layout_.unpack(i, key, texts_[i].get(), &*at++);
     (at++)->put(days);
-    (at++)->put(demand_of(state, today_));
+    (at++)->put(demand_of(state, day));
     (at++)->put_float(moments.mean(scale));
     (at++)->put_float(std_dev);
     at->put_float(spec_.z * std_dev * std::sqrt(spec_.lead_time_days));
@@ -308,7 +347,7 @@ Status Demand::Impl::current(bool only_without_row, std::shared_ptr<Batch>* out)
     }
     std::vector<ColumnWriter> writers = result_writers(order.size());
     for (const std::uint32_t number : order)
-        OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), &writers));
+        OMNI_RETURN_NOT_OK(write_statistics(table_->row(number), today_, &writers));
     *out = finish(std::move(writers), static_cast<std::int64_t>(order.size()));
     return {};
 }
@@ -336,19 +375,24 @@ std::int64_t Demand::Impl::keys() const {
 void Demand::Impl::drop_forgotten() {
     const auto rows = static_cast<std::int64_t>(table_->size());
     if (rows < kForgottenKept || rows < 2 * keys()) return;
+    keep_only([this](const std::uint64_t* state) { return lives(state); });
+}
+
+// Makes the table anew from the rows whose state `keep` wants.
+template <class Keep>
+void Demand::Impl::keep_only(Keep&& keep) {
     const std::unique_ptr<GroupTable> old = std::move(table_);
     std::vector<std::unique_ptr<Dictionary>> old_texts = std::move(texts_);
-    std::map<std::int64_t, std::int64_t> living = std::move(living_);
     const std::int64_t today = today_;
     clear();
-    living_ = std::move(living);
     today_ = today;
 
     const std::size_t state_words = kRing + static_cast<std::size_t>(horizon_);
     const std::int32_t first_row = 0;
     for (std::size_t number = 0; number < old->size(); ++number) {
         const std::uint64_t* words = old->row(number);
-        if (!lives(words + layout_.words())) continue;
+        const std::uint64_t* state = words + layout_.words();
+        if (!keep(state)) continue;
         std::memset(key_words_.data(), 0, layout_.words() * sizeof(std::uint64_t));
         for (std::size_t i = 0; i < key_types_.size(); ++i) {
             ColumnWriter value("", stored(key_types_[i]));
@@ -356,8 +400,8 @@ void Demand::Impl::drop_forgotten() {
             layout_.pack(i, value.finish(), &first_row, 1, nullptr, texts_[i].get(), key_words_.data());
         }
         table_->find_or_insert(key_words_.data(), 1, found_);
-        std::memcpy(table_->row(found_[0]) + layout_.words(), words + layout_.words(),
-                    state_words * sizeof(std::uint64_t));
+        std::memcpy(table_->row(found_[0]) + layout_.words(), state, state_words * sizeof(std::uint64_t));
+        if (lives(state)) ++living_[static_cast<std::int64_t>(state[kLastNonZero])];
     }
 }
 
@@ -379,41 +423,53 @@ std::string days_ago(const std::string& demand, std::int64_t days) {
 
 }  // namespace
 
-std::shared_ptr<Batch> Demand::Impl::snapshot() const {
-    const Array<std::uint32_t> order = live_rows_in_order();
+// Of one owner: as if it had been alone, with the number 0.
+std::shared_ptr<Batch> Demand::Impl::snapshot(std::int32_t owner) const {
+    Array<std::uint32_t> order = live_rows_in_order();
+    const auto* past = std::remove_if(order.begin(), order.end(), [&](std::uint32_t number) {
+        const std::uint64_t* state = table_->row(number) + layout_.words();
+        return owner != kAllOwners && static_cast<std::int32_t>(state[kOwner]) != owner;
+    });
+    order.resize(static_cast<std::size_t>(past - order.begin()));
     const std::size_t rows = order.size() + 1;
     std::vector<ColumnWriter> writers;
     writers.emplace_back("last_day", Type::timestamp_ms, rows);
     writers.emplace_back("days_known", Type::int64,
                          rows);  // from the first demand to the last day, both counted
     writers.emplace_back("days_silent", Type::int64, rows);  // from the last row to the last day
+    writers.emplace_back("owner", Type::int32, rows);
     for (std::size_t i = 0; i < key_types_.size(); ++i)
         writers.emplace_back("key " + spec_.keys[i], stored(key_types_[i]), rows);
     for (std::int64_t ago = 0; ago < horizon_; ++ago)
         writers.emplace_back(days_ago(spec_.demand, ago), demand_type_, rows);
 
-    if (today_ < 0)
+    if (today_ == kNoDay)
         writers[0].put_null();
     else
-        writers[0].put(today_ms_);
-    for (std::size_t i = 1; i < writers.size(); ++i) writers[i].put_null();
+        writers[0].put(day_ms(today_));
+    // Of row 0, days_known says how far before the last day those end that may come again.
+    if (again_until_ == kNoDay)
+        writers[1].put_null();
+    else
+        writers[1].put(today_ - again_until_);
+    for (std::size_t i = 2; i < writers.size(); ++i) writers[i].put_null();
     for (const std::uint32_t number : order) {
         const std::uint64_t* words = table_->row(number);
         const std::uint64_t* state = words + layout_.words();
         auto at = writers.begin();
-        (at++)->put(today_ms_);
+        (at++)->put(day_ms(today_));
         (at++)->put(today_ - static_cast<std::int64_t>(state[kFirstDay]) + 1);
         (at++)->put(today_ - static_cast<std::int64_t>(state[kLastDay]));
+        (at++)->put(owner == kAllOwners ? static_cast<std::int32_t>(state[kOwner]) : 0);
         for (std::size_t i = 0; i < key_types_.size(); ++i) layout_.unpack(i, words, texts_[i].get(), &*at++);
         for (std::int64_t ago = 0; ago < horizon_; ++ago) (at++)->put(demand_of(state, today_ - ago));
     }
     return finish(std::move(writers), static_cast<std::int64_t>(rows));
 }
 
-Status Demand::Impl::restore(const Batch& batch) {
-    OMNI_RETURN_NOT_OK(valid_);
-    // The columns by name and order are the spec.
-    const std::vector<Column> wanted = snapshot()->columns;
+// The columns by name and order are the spec.
+Status Demand::Impl::check_columns(const Batch& batch) const {
+    const std::vector<Column> wanted = snapshot(kNoOwner)->columns;
     for (std::size_t i = 0; i < std::max(wanted.size(), batch.columns.size()); ++i) {
         const std::string saved =
             i < batch.columns.size() ? "column '" + batch.columns[i].name + "'" : "no more columns";
@@ -425,38 +481,67 @@ Status Demand::Impl::restore(const Batch& batch) {
             return {Code::state, "the demand snapshot does not fit: its " + saved + " is of another type"};
     }
     if (batch.rows < 1) return {Code::state, "the demand snapshot has no row"};
+    return {};
+}
 
+Status Demand::Impl::restore(const Batch& batch) {
+    OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(check_columns(batch));
     clear();
+    again_until_ = kNoDay;
+    OMNI_RETURN_NOT_OK(add(batch, kAllOwners, 0));
+    const Column& known = batch.columns[1];
+    if (today_ != kNoDay && known.valid(0)) again_until_ = today_ - known.lanes<std::int64_t>()[0];
+    return {};
+}
+
+Status Demand::Impl::take(const Batch& batch, std::int32_t from, std::int32_t to) {
+    OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(check_columns(batch));
+    OMNI_RETURN_NOT_OK(add(batch, from, to));
+    again_until_ = today_;
+    return {};
+}
+
+Status Demand::Impl::drop(std::int32_t owner) {
+    OMNI_RETURN_NOT_OK(valid_);
+    keep_only(
+        [owner](const std::uint64_t* state) { return static_cast<std::int32_t>(state[kOwner]) != owner; });
+    return {};
+}
+
+// The keys of `from` as `to`'s; kAllOwners: all, each as its own owner's.
+Status Demand::Impl::add(const Batch& batch, std::int32_t from, std::int32_t to) {
     if (!batch.columns[0].valid(0)) return {};
-    today_ms_ = batch.columns[0].lanes<std::int64_t>()[0];
+    const std::int64_t last_ms = batch.columns[0].lanes<std::int64_t>()[0];
+    const std::int64_t last_day = (last_ms - (last_ms % kDayMs + kDayMs) % kDayMs) / kDayMs;
+    if (today_ != kNoDay && last_ms - last_day * kDayMs != phase_ms_)
+        return {Code::state, "the days of the demand snapshot start at another time of day"};
+    phase_ms_ = last_ms - last_day * kDayMs;
+    today_ = std::max(today_, last_day);
     const auto* days_known = batch.columns[1].lanes<std::int64_t>();
     const auto* days_silent = batch.columns[2].lanes<std::int64_t>();
-    // Day 0 is no later than the first day of any key.
-    today_ = horizon_;
-    for (std::int64_t row = 1; row < batch.rows; ++row) today_ = std::max(today_, days_known[row]);
+    const auto* owners = batch.columns[3].lanes<std::int32_t>();
     std::vector<const Column*> keys;
-    for (std::size_t i = 0; i < key_types_.size(); ++i) keys.push_back(&batch.columns[3 + i]);
-    const Column* demands = batch.columns.data() + 3 + keys.size();
-    for (std::int64_t begin = 1; begin < batch.rows; begin += static_cast<std::int64_t>(kBlock)) {
-        const auto count = static_cast<std::size_t>(std::min<std::int64_t>(kBlock, batch.rows - begin));
+    for (std::size_t i = 0; i < key_types_.size(); ++i) keys.push_back(&batch.columns[kFirstKey + i]);
+    const Column* demands = batch.columns.data() + kFirstKey + keys.size();
+    const bool all = from == kAllOwners;
+    for (std::int64_t row = 1; row < batch.rows; ++row) {
+        if (!all && owners[row] != from) continue;
         const std::size_t known = table_->size();
-        find(keys, begin, count);
-        if (table_->size() != known + count) return {Code::state, "the demand snapshot has a key twice"};
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::int64_t row = begin + static_cast<std::int64_t>(i);
-            std::uint64_t* state = table_->row(found_[i]) + layout_.words();
-            state[kFirstDay] = static_cast<std::uint64_t>(today_ - days_known[row] + 1);
-            state[kLastDay] = static_cast<std::uint64_t>(today_ - days_silent[row]);
-            state[kLastNonZero] = static_cast<std::uint64_t>(kNever);
-            for (std::int64_t ago = horizon_ - 1; ago >= 0; --ago) {
-                const std::int64_t demand = demands[ago].lanes<std::int64_t>()[row];
-                state[kRing + static_cast<std::size_t>((today_ - ago) % horizon_)] =
-                    static_cast<std::uint64_t>(demand);
-                if (demand != 0) state[kLastNonZero] = static_cast<std::uint64_t>(today_ - ago);
-            }
-            if (!lives(state)) return {Code::state, "the demand snapshot has a key without demand"};
-            ++living_[static_cast<std::int64_t>(state[kLastNonZero])];
-        }
+        find(keys, row, 1);
+        const bool is_new = table_->size() != known;
+        if (all && !is_new) return {Code::state, "the demand snapshot has a key twice"};
+        std::uint64_t* state = table_->row(found_[0]) + layout_.words();
+        const std::int64_t first = last_day - days_known[row] + 1;
+        const std::int64_t last = last_day - days_silent[row];
+        if (is_new || !lives(state)) begin_life(state, first, all ? owners[row] : to);
+        state[kFirstDay] =
+            static_cast<std::uint64_t>(std::min(first, static_cast<std::int64_t>(state[kFirstDay])));
+        for (std::int64_t day = std::max(first, last_day - horizon_ + 1); day <= last; ++day)
+            if (touch(state, day, demands[last_day - day].lanes<std::int64_t>()[row]))
+                return {Code::state, "demand: '" + spec_.demand + "' of a key in two snapshots overflows"};
+        if (all && !lives(state)) return {Code::state, "the demand snapshot has a key without demand"};
     }
     return {};
 }
@@ -488,11 +573,17 @@ std::int64_t Demand::keys() const {
 std::int64_t Demand::memory_bytes() const {
     return impl_->memory_bytes();
 }
-std::shared_ptr<Batch> Demand::snapshot() const {
-    return impl_->snapshot();
+std::shared_ptr<Batch> Demand::snapshot(std::int32_t owner) const {
+    return impl_->snapshot(owner);
 }
 Status Demand::restore(const Batch& batch) {
     return impl_->restore(batch);
+}
+Status Demand::drop(std::int32_t owner) {
+    return impl_->drop(owner);
+}
+Status Demand::take(const Batch& batch, std::int32_t from, std::int32_t to) {
+    return impl_->take(batch, from, to);
 }
 
 }  // namespace omnistream

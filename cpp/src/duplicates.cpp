@@ -65,14 +65,15 @@ bool DuplicateFilter::remembered(std::int64_t event_time_ms) const {
 
 DuplicateFilter::Record DuplicateFilter::record(const Bucket& bucket, std::size_t at) {
     const std::uint64_t* const words = bucket.words.data() + at;
-    const std::size_t size = words[1];
+    const std::size_t size = static_cast<std::uint32_t>(words[1]);
     return {static_cast<std::int64_t>(words[0]),
             {reinterpret_cast<const char*>(words + kHeaderWords), size},
+            static_cast<std::int32_t>(words[1] >> 32),
             at + kHeaderWords + words_of(size)};
 }
 
 bool DuplicateFilter::seen(std::string_view key, std::uint64_t hash, std::int64_t event_time_ms,
-                           std::int64_t watermark_ms) {
+                           std::int64_t watermark_ms, std::int32_t owner) {
     watermark_ms_ = std::max(watermark_ms_, watermark_ms);
     std::size_t at = hash & mask_;
     for (; slots_[at].bucket != kFree; at = (at + 1) & mask_) {
@@ -93,7 +94,7 @@ bool DuplicateFilter::seen(std::string_view key, std::uint64_t hash, std::int64_
         while (slots_[at].bucket != kFree) at = (at + 1) & mask_;
     }
     const std::uint32_t bucket = bucket_of(event_time_ms);
-    slots_[at] = {hash, bucket, write(bucket, key, event_time_ms)};
+    slots_[at] = {hash, bucket, write(bucket, key, event_time_ms, owner)};
     count_ += added;
     return false;
 }
@@ -123,14 +124,15 @@ std::uint32_t DuplicateFilter::bucket_of(std::int64_t event_time_ms) {
     return current_ = index;
 }
 
-std::uint32_t DuplicateFilter::write(std::uint32_t bucket, std::string_view key, std::int64_t event_time_ms) {
+std::uint32_t DuplicateFilter::write(std::uint32_t bucket, std::string_view key, std::int64_t event_time_ms,
+                                     std::int32_t owner) {
     Array<std::uint64_t>& words = buckets_[bucket].words;
     const std::size_t at = words.size();
     const std::size_t size = kHeaderWords + words_of(key.size());
     if (at > std::numeric_limits<std::uint32_t>::max()) throw std::bad_alloc();  // 32 GiB in one bucket
     words.resize(at + size);
     words[at] = static_cast<std::uint64_t>(event_time_ms);
-    words[at + 1] = key.size();
+    words[at + 1] = static_cast<std::uint64_t>(owner) << 32 | static_cast<std::uint32_t>(key.size());
     if (!key.empty()) std::memcpy(words.data() + at + kHeaderWords, key.data(), key.size());
     return static_cast<std::uint32_t>(at);
 }
@@ -202,7 +204,7 @@ std::int64_t DuplicateFilter::memory_bytes() const {
     return static_cast<std::int64_t>(bytes);
 }
 
-Batch DuplicateFilter::snapshot() const {
+Batch DuplicateFilter::snapshot(std::int32_t owner) const {
     std::vector<Record> records;
     std::size_t size = 0;
     for (const auto& [first_ms, index] : by_time_) {
@@ -212,6 +214,7 @@ Batch DuplicateFilter::snapshot() const {
             at = next.next;
             // A record that was replaced had been passed by the watermark, so each key is here once.
             if (!remembered(next.event_time_ms)) continue;
+            if (owner != kAllOwners && next.owner != owner) continue;
             records.push_back(next);
             size += next.key.size();
         }
@@ -227,17 +230,20 @@ Batch DuplicateFilter::snapshot() const {
     bytes.reserve(size);
     offsets.reserve(records.size() + 1);
     times.reserve(records.size());
+    Array<std::int32_t> owners;
+    owners.reserve(records.size());
     offsets.push_back(0);
     for (const Record& each : records) {
         bytes.append(each.key.data(), each.key.size());
         offsets.push_back(static_cast<std::int32_t>(bytes.size()));
         times.push_back(each.event_time_ms);
+        owners.push_back(each.owner);
     }
 
     Batch batch;
     batch.rows = static_cast<std::int64_t>(records.size());
     batch.origin = std::make_shared<Origin>();
-    batch.columns.resize(2);
+    batch.columns.resize(3);
     Column& key = batch.columns[0];
     key.name = "key";
     key.type = Type::binary;
@@ -249,25 +255,66 @@ Batch DuplicateFilter::snapshot() const {
     time.type = Type::int64;
     time.length = batch.rows;
     time.values = times.finish();
+    Column& owned = batch.columns[2];
+    owned.name = "owner";
+    owned.type = Type::int32;
+    owned.length = batch.rows;
+    owned.values = owners.finish();
     return batch;
 }
 
-Status DuplicateFilter::restore(const Batch& batch) {
+// The rows of `from` as `to`'s; kAllOwners: every row as its own owner's.
+Status DuplicateFilter::add(const Batch& batch, std::int32_t from, std::int32_t to) {
     const Column* const key = batch.find("key");
     const Column* const time = batch.find("event_time_ms");
-    if (key == nullptr || key->type != Type::binary || time == nullptr || time->type != Type::int64)
+    const Column* const owners = batch.find("owner");
+    if (key == nullptr || key->type != Type::binary || time == nullptr || time->type != Type::int64 ||
+        owners == nullptr || owners->type != Type::int32)
         return {Code::state,
-                "a snapshot of duplicates needs the columns key (binary) and event_time_ms (int64)"};
-    clear();
+                "a snapshot of duplicates needs the columns key (binary), event_time_ms (int64) and owner "
+                "(int32)"};
     for (std::int64_t row = 0; row < batch.rows; ++row) {
-        if (key->valid(row) && time->valid(row) &&
-            !seen(key->text(row), time->lanes<std::int64_t>()[row], Watermark::kNone))
+        const bool whole = key->valid(row) && time->valid(row) && owners->valid(row);
+        const std::int32_t owner = whole ? owners->lanes<std::int32_t>()[row] : 0;
+        if (whole && from != kAllOwners && owner != from) continue;
+        const std::string_view text = whole ? key->text(row) : std::string_view();
+        if (whole && (!seen(text, hash(text), time->lanes<std::int64_t>()[row], Watermark::kNone,
+                            from == kAllOwners ? owner : to) ||
+                      from != kAllOwners))
             continue;
-        clear();
         return {Code::state,
                 "the snapshot of duplicates has a null or a repeated key in row " + std::to_string(row)};
     }
     return {};
+}
+
+Status DuplicateFilter::restore(const Batch& batch) {
+    clear();
+    const Status added = add(batch, kAllOwners, 0);
+    if (!added.ok()) clear();
+    return added;
+}
+
+Status DuplicateFilter::take(const Batch& batch, std::int32_t from, std::int32_t to,
+                             std::int64_t watermark_ms) {
+    watermark_ms_ = std::min(watermark_ms_, watermark_ms);
+    return add(batch, from, to);
+}
+
+void DuplicateFilter::drop(std::int32_t owner) {
+    const std::vector<Bucket> before = std::move(buckets_);
+    const std::map<std::int64_t, std::uint32_t> by_time = std::move(by_time_);
+    const std::int64_t watermark_ms = watermark_ms_;
+    clear();
+    watermark_ms_ = watermark_ms;
+    for (const auto& [first_ms, index] : by_time) {
+        for (std::size_t at = 0; at < before[index].words.size();) {
+            const Record next = record(before[index], at);
+            at = next.next;
+            if (next.owner != owner)
+                seen(next.key, hash(next.key), next.event_time_ms, watermark_ms, next.owner);
+        }
+    }
 }
 
 }  // namespace omnistream

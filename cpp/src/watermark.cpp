@@ -68,6 +68,23 @@ void Watermark::refresh() {
     if (any) value_ = std::max(value_, lagged(minimum_, max_disorder_ms_));
 }
 
+void Watermark::drop(std::int32_t slot) {
+    partitions_[slot].max_event_time_ms = kNone;
+    partitions_[slot].idle = true;
+    refresh();
+}
+
+std::int32_t Watermark::take(const Partition& partition, std::int64_t value_ms) {
+    const std::int32_t taken = slot(partition.source, partition.partition);
+    Partition& ours = partitions_[taken];
+    ours.max_event_time_ms = std::max(ours.max_event_time_ms, partition.max_event_time_ms);
+    ours.idle = partition.idle;
+    max_event_time_ms_ = std::max(max_event_time_ms_, partition.max_event_time_ms);
+    value_ = std::min(value_, value_ms);
+    refresh();
+    return taken;
+}
+
 void Watermark::restore(std::vector<Partition> partitions, std::int64_t value_ms,
                         std::int64_t max_event_time_ms) {
     partitions_ = std::move(partitions);

@@ -288,6 +288,7 @@ Status Window::Impl::push(const CleanBatch& batch, std::vector<std::int32_t>* la
     OMNI_RETURN_NOT_OK(failed_);
     if (batch.rows.empty()) return {};
     OMNI_RETURN_NOT_OK(bind(*batch.batch));
+    owner_ = batch.owner;
     for (std::size_t begin = 0; begin < batch.rows.size();) {
         const std::int64_t* watermarks_ms = batch.watermark_ms.data() + begin;
         std::size_t count = std::min(kBlock, batch.rows.size() - begin);
@@ -394,11 +395,12 @@ Status Window::Impl::overflow(const Accumulator& accumulator) const {
 std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* watermarks_ms,
                                 std::size_t count, std::vector<std::int32_t>* late_rows) {
     const auto* times_ms = time_->lanes<std::int64_t>();
+    const std::int64_t closed_ms = closed_ms_of(owner_);
     std::size_t placed = 0;
     touched_.clear();
     for (std::size_t i = 0; i < count; ++i) {
         const std::int64_t time_ms = times_ms[rows[i]];
-        const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms_);
+        const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms);
         Slice* slice = nullptr;
         const std::uint64_t since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
         if (since < near_span_ms_) {
@@ -446,7 +448,9 @@ void Window::Impl::look_up(const Run& run) {
                      slice->key_texts[i].get(), key_words_.data());
     }
     std::uint32_t* groups = group_ + run.begin;
+    const std::size_t known = slice->groups.size();
     slice->groups.find_or_insert(key_words_.data(), count, groups);
+    own_from(slice, known, owner_);
     for (std::size_t i = 0; i < count; ++i) words_[run.begin + i] = slice->groups.row(groups[i]);
 }
 
@@ -608,6 +612,7 @@ Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr
                                                         : close_slices(now_ms, closed));
     if (open_.size() != slices) forget_near();
     closed_ms_ = now_ms;
+    forget_floors();
     next_step_ms_ = next_step_ms(now_ms);
     return {};
 }
@@ -631,8 +636,17 @@ Status Window::Impl::close_slices(std::int64_t watermark_ms, std::vector<std::sh
 
 std::shared_ptr<Batch> Window::Impl::write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms) {
     std::vector<ColumnWriter> writers = result_writers(slice->groups.size());
-    write_rows(slice, start_ms, end_ms, &writers);
-    return finish(std::move(writers), static_cast<std::int64_t>(slice->groups.size()));
+    const Array<std::uint32_t> order = write_rows(slice, start_ms, end_ms, &writers);
+    std::shared_ptr<Batch> batch =
+        finish(std::move(writers), static_cast<std::int64_t>(slice->groups.size()));
+    if (slice->owners.size() <= 1) {
+        batch->owner = slice->owners.empty() ? 0 : slice->owners[0].owner;
+    } else {
+        const std::vector<std::int32_t> owners = owners_of(*slice);
+        batch->row_owner.reserve(order.size());
+        for (const std::uint32_t number : order) batch->row_owner.push_back(owners[number]);
+    }
+    return batch;
 }
 
 std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
@@ -648,8 +662,9 @@ std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
     return writers;
 }
 
-void Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
-                              std::vector<ColumnWriter>* out) {
+// Returns the numbers of the groups in the order of the rows.
+Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
+                                              std::vector<ColumnWriter>* out) {
     std::vector<ByteOrder> own_orders(keys_.size());
     std::vector<const std::vector<std::int32_t>*> ranks(keys_.size(), nullptr);
     std::vector<const Dictionary*> texts(keys_.size(), nullptr);
@@ -693,6 +708,7 @@ void Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t 
             for (std::size_t i = 0; i < count; ++i)
                 write_measure(outputs_[measure], words[i], &(*out)[first_key() + keys_.size() + measure]);
     }
+    return order;
 }
 
 void Window::Impl::write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const {
@@ -815,11 +831,17 @@ std::int64_t Window::memory_bytes() const {
 std::shared_ptr<Batch> Window::empty_result() const {
     return impl_->empty_result();
 }
-Status Window::snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const {
-    return impl_->snapshot(parts);
+Status Window::snapshot(Parts* parts, std::int32_t owner) const {
+    return impl_->snapshot(parts, owner);
 }
-Status Window::restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts) {
+Status Window::restore(const Parts& parts) {
     return impl_->restore(parts);
+}
+Status Window::drop(std::int32_t owner) {
+    return impl_->drop(owner);
+}
+Status Window::take(const Parts& parts, std::int32_t from, std::int32_t to) {
+    return impl_->take(parts, from, to);
 }
 
 }  // namespace omnistream

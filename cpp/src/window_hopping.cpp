@@ -32,12 +32,15 @@ Status Window::Impl::close_hopping(std::int64_t watermark_ms, std::vector<std::s
             const Wide start = static_cast<Wide>(window) * spec.hop_ms + spec.offset_ms;
             Slice* whole = first->second.get();
             std::unique_ptr<Slice> merged;
-            if (std::next(first) != past) {
+            const std::int64_t final_ms = saturate(start + spec.size_ms + spec.allowed_lateness_ms);
+            if (std::next(first) != past || has_closed(*whole, final_ms)) {
                 merged = make_slice(interval_of(begin));
-                for (auto at = first; at != past; ++at) OMNI_RETURN_NOT_OK(absorb(merged.get(), *at->second));
+                for (auto at = first; at != past; ++at)
+                    OMNI_RETURN_NOT_OK(absorb(merged.get(), *at->second, final_ms));
                 whole = merged.get();
             }
-            closed->push_back(write(whole, saturate(start), saturate(start + spec.size_ms)));
+            if (whole->groups.size() != 0)
+                closed->push_back(write(whole, saturate(start), saturate(start + spec.size_ms)));
         }
         ++window;
         open_.erase(open_.begin(), open_.lower_bound(window * slices_per_hop_));

@@ -84,13 +84,17 @@ enum SessionWord : std::size_t { kFirstMs, kLastMs, kNextSession, kKeyNumber, kS
 
 class Window::Impl {
 public:
+    using Parts = Window::Parts;
+
     Impl(WindowSpec spec, std::vector<Type> key_types, std::vector<Type> measure_types);
 
     Status validate() const { return valid_; }
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
-    Status snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const;
-    Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
+    Status snapshot(Parts* parts, std::int32_t owner) const;
+    Status restore(const Parts& parts);
+    Status drop(std::int32_t owner);
+    Status take(const Parts& parts, std::int32_t from, std::int32_t to);
     std::int64_t groups() const;
     std::int64_t memory_bytes() const;
     std::int64_t open_windows() const;
@@ -107,6 +111,12 @@ private:
         std::unique_ptr<Dictionary> texts;  // of a string column
     };
 
+    // Groups are numbered in the order in which they are made, so their owners are runs of numbers.
+    struct OwnerRun {
+        std::uint32_t first;
+        std::int32_t owner;
+    };
+
     // A stretch of event time and the groups of its rows. It is one open window; hopping windows that overlap
     // share slices, so that a row is added once.
     struct Slice {
@@ -116,6 +126,7 @@ private:
         std::int64_t end_ms = 0;
         std::int64_t final_ms = 0;  // the watermark that closes the last window that needs it
         GroupTable groups;
+        std::vector<OwnerRun> owners;
         std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
         std::vector<DistinctSet> distinct;
         std::uint32_t block_rows = 0;     // while a block is placed: how many of its rows fall here
@@ -184,7 +195,7 @@ private:
     void move_near(std::int64_t index);
     void forget_near();
     void set_up(Slice* slice) const;
-    Status absorb(Slice* into, const Slice& from);
+    Status absorb(Slice* into, const Slice& from, std::int64_t final_ms);
     void copy_keys(const Slice& from, const std::uint64_t* const* rows, std::size_t count, Slice* into,
                    std::uint64_t* keys);
 
@@ -195,12 +206,16 @@ private:
     std::uint32_t open_session(const std::uint64_t* key, std::uint32_t key_number, std::int64_t first_ms,
                                std::int64_t last_ms);
     Status merge_session(std::uint32_t into, std::uint32_t from);
+    Status join_sessions(std::uint32_t number);
+    void drop_sessions(std::int32_t owner);
     void unlink_session(std::uint32_t number);
+    void end_session(std::uint32_t number);
     void move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into);
     Status close_sessions(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     void compact_sessions();
     void add_item(Slice* slice, std::size_t number, std::uint32_t group, const std::uint64_t* pair);
-    Status restore_sessions(const Batch& groups, const std::vector<const Column*>& keys,
+    Status restore_sessions(const Batch& groups, const std::int32_t* owners, std::int32_t from,
+                            std::int32_t to, std::int64_t closed_ms, const std::vector<const Column*>& keys,
                             const std::vector<const Column*>& words,
                             std::vector<std::pair<Slice*, std::uint32_t>>* restored);
     [[nodiscard]] bool in_sessions() const { return spec.kind == WindowKind::session; }
@@ -210,6 +225,15 @@ private:
     }
     [[nodiscard]] std::size_t session_word(std::size_t which) const { return key_width_ + which; }
 
+    // Owners (window_owners.cpp)
+    static void own_from(Slice* slice, std::size_t first, std::int32_t owner);
+    static std::vector<std::int32_t> owners_of(const Slice& slice);
+    std::int64_t closed_ms_of(std::int32_t owner) const;
+    [[nodiscard]] bool has_closed(const Slice& slice, std::int64_t final_ms) const;
+    std::unique_ptr<Slice> without(Slice* slice, std::int32_t owner) const;
+    void join_owner(std::int32_t owner, std::int64_t closed_ms);
+    void forget_floors();
+
     // Closing
     [[nodiscard]] bool steps() const { return spec.kind == WindowKind::hopping; }
     std::int64_t next_step_ms(std::int64_t watermark_ms) const;
@@ -218,13 +242,16 @@ private:
     Status close_hopping(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     std::int64_t first_hop_over(std::int64_t slice_index) const;
     std::int64_t first_hop_open(std::int64_t watermark_ms) const;
-    void write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms, std::vector<ColumnWriter>* out);
+    Array<std::uint32_t> write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
+                                    std::vector<ColumnWriter>* out);
     std::shared_ptr<Batch> write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms);
     [[nodiscard]] std::size_t first_key() const { return spec.kind == WindowKind::global ? 0 : 2; }
     void write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const;
     std::vector<ColumnWriter> result_writers(std::size_t rows) const;
     std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows) const;
-    Status restore_groups(const Batch& groups, std::vector<std::pair<Slice*, std::uint32_t>>* restored);
+    Status find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name) const;
+    Status restore_groups(const Batch& groups, std::int32_t from, std::int32_t to, std::int64_t closed_ms,
+                          std::vector<std::pair<Slice*, std::uint32_t>>* restored);
     Status restore_distinct(const Batch& values,
                             const std::vector<std::pair<Slice*, std::uint32_t>>& restored);
 
@@ -256,6 +283,10 @@ private:
     std::int64_t closed_ms_ = kLeast;
     std::int64_t next_step_ms_ = kLeast;
     std::vector<std::shared_ptr<Batch>> stepped_;  // what push() closed
+    std::int32_t owner_ = 0;                       // of the batch
+    // Owners whose windows are closed beyond closed_ms_, and how far those are that are not listed.
+    std::map<std::int32_t, std::int64_t> floors_ms_;
+    std::int64_t floor_ms_ = kLeast;
 
     // Windows around the present, found without a division or a search.
     static constexpr std::size_t kNear = 64;

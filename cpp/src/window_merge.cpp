@@ -47,16 +47,26 @@ void Window::Impl::copy_keys(const Slice& from, const std::uint64_t* const* rows
     }
 }
 
-Status Window::Impl::absorb(Slice* into, const Slice& from) {
-    std::vector<std::uint32_t> group_in(from.groups.size());
+// Groups whose owner has closed what is final at `final_ms` are left out.
+Status Window::Impl::absorb(Slice* into, const Slice& from, std::int64_t final_ms) {
+    constexpr std::uint32_t kLeftOut = ~std::uint32_t{0};
+    std::vector<std::uint32_t> taken;  // numbers in `from`
+    taken.reserve(from.groups.size());
+    const std::vector<std::int32_t> owners =
+        has_closed(from, final_ms) ? owners_of(from) : std::vector<std::int32_t>();
+    for (std::size_t number = 0; number < from.groups.size(); ++number)
+        if (owners.empty() || closed_ms_of(owners[number]) < final_ms)
+            taken.push_back(static_cast<std::uint32_t>(number));
+    std::vector<std::uint32_t> group_in(from.groups.size(), kLeftOut);
+    std::uint32_t groups[kBlock];
     const std::uint64_t* theirs[kBlock];
-    for (std::size_t begin = 0; begin < from.groups.size(); begin += kBlock) {
-        const std::size_t count = std::min(kBlock, from.groups.size() - begin);
-        for (std::size_t i = 0; i < count; ++i) theirs[i] = from.groups.row(begin + i);
+    for (std::size_t begin = 0; begin < taken.size(); begin += kBlock) {
+        const std::size_t count = std::min(kBlock, taken.size() - begin);
+        for (std::size_t i = 0; i < count; ++i) theirs[i] = from.groups.row(taken[begin + i]);
         copy_keys(from, theirs, count, into, key_words_.data());
-        std::uint32_t* groups = group_in.data() + begin;
         into->groups.find_or_insert(key_words_.data(), count, groups);
         for (std::size_t i = 0; i < count; ++i) words_[i] = into->groups.row(groups[i]);
+        for (std::size_t i = 0; i < count; ++i) group_in[taken[begin + i]] = groups[i];
         for (const Accumulator& accumulator : accumulators_)
             if (merge_block(accumulator.add, words_, theirs, accumulator.word, count))
                 return failed_ = overflow(accumulator);
@@ -75,10 +85,12 @@ Status Window::Impl::absorb(Slice* into, const Slice& from) {
             std::uint32_t group = 0;
             if (distinct.key_words() == 2) {
                 group = group_in[pair[0]];
+                if (group == kLeftOut) continue;
                 key[0] = group;
                 key[1] = pair[1];
             } else {
                 group = group_in[pair[0] >> 32];
+                if (group == kLeftOut) continue;
                 auto value = static_cast<std::uint32_t>(pair[0]);
                 if (!codes.empty()) value = static_cast<std::uint32_t>(codes[value]);
                 key[0] = static_cast<std::uint64_t>(group) << 32 | value;

@@ -40,6 +40,7 @@ std::size_t Window::Impl::place_in_sessions(const std::int32_t* rows, const std:
     const std::size_t key_words = layout_.words();
     GroupTable& groups = sessions_->slice.groups;
     GroupTable& by_key = sessions_->by_key;
+    const std::int64_t closed_ms = closed_ms_of(owner_);
     std::uint32_t keys[kBlock];
     std::memset(key_words_.data(), 0, count * key_words * sizeof(std::uint64_t));
     for (std::size_t i = 0; i < keys_.size(); ++i) {
@@ -52,7 +53,7 @@ std::size_t Window::Impl::place_in_sessions(const std::int32_t* rows, const std:
     std::size_t placed = 0;
     for (std::size_t i = 0; i < count; ++i) {
         const std::int64_t time_ms = times_ms[rows[i]];
-        const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms_);
+        const std::int64_t watermark_ms = std::max(watermarks_ms[i], closed_ms);
         std::uint64_t mine = 0;  // 1 plus the number of the row's session
         std::uint64_t next = 0;
         for (std::uint64_t at = by_key.row(keys[i])[key_words]; at != 0; at = next) {
@@ -104,6 +105,7 @@ std::uint32_t Window::Impl::open_session(const std::uint64_t* key, std::uint32_t
     own.push_back(sessions_->made++);
     std::uint32_t number = 0;
     sessions_->slice.groups.find_or_insert(own.data(), 1, &number);
+    own_from(&sessions_->slice, number, owner_);
     std::uint64_t* words = sessions_->slice.groups.row(number);
     std::uint64_t& head = sessions_->by_key.row(key_number)[layout_.words()];
     words[session_word(kFirstMs)] = static_cast<std::uint64_t>(first_ms);
@@ -159,6 +161,36 @@ Status Window::Impl::merge_session(std::uint32_t into, std::uint32_t from) {
     return {};
 }
 
+// A session that came from elsewhere becomes one with those of its key that are less than a gap away.
+Status Window::Impl::join_sessions(std::uint32_t number) {
+    GroupTable& groups = sessions_->slice.groups;
+    if (is_dead(groups.row(number))) return {};
+    const std::uint64_t* mine = groups.row(number);
+    const std::uint64_t head = sessions_->by_key.row(mine[session_word(kKeyNumber)])[layout_.words()];
+    std::uint64_t next = 0;
+    for (std::uint64_t at = head; at != 0; at = next) {
+        const std::uint64_t* words = groups.row(at - 1);
+        next = words[session_word(kNextSession)];
+        if (at == number + std::uint64_t{1}) continue;
+        const Wide after =
+            static_cast<Wide>(time_of(words[session_word(kFirstMs)])) - time_of(mine[session_word(kLastMs)]);
+        const Wide before =
+            static_cast<Wide>(time_of(mine[session_word(kFirstMs)])) - time_of(words[session_word(kLastMs)]);
+        if (after >= spec.gap_ms || before >= spec.gap_ms) continue;
+        unlink_session(static_cast<std::uint32_t>(at - 1));
+        OMNI_RETURN_NOT_OK(merge_session(number, static_cast<std::uint32_t>(at - 1)));
+    }
+    return {};
+}
+
+void Window::Impl::drop_sessions(std::int32_t owner) {
+    GroupTable& groups = sessions_->slice.groups;
+    const std::vector<std::int32_t> owners = owners_of(sessions_->slice);
+    for (std::uint32_t number = 0; number < owners.size(); ++number)
+        if (owners[number] == owner && !is_dead(groups.row(number))) end_session(number);
+    compact_sessions();
+}
+
 // ---- Closing
 
 void Window::Impl::unlink_session(std::uint32_t number) {
@@ -167,6 +199,14 @@ void Window::Impl::unlink_session(std::uint32_t number) {
     std::uint64_t* link = &sessions_->by_key.row(words[session_word(kKeyNumber)])[layout_.words()];
     while (*link != number + std::uint64_t{1}) link = &groups.row(*link - 1)[session_word(kNextSession)];
     *link = words[session_word(kNextSession)];
+}
+
+void Window::Impl::end_session(std::uint32_t number) {
+    unlink_session(number);
+    std::uint64_t* words = sessions_->slice.groups.row(number);
+    words[session_word(kFirstMs)] = static_cast<std::uint64_t>(kMost);
+    words[session_word(kLastMs)] = static_cast<std::uint64_t>(kLeast);
+    ++sessions_->dead;
 }
 
 Status Window::Impl::close_sessions(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
@@ -190,12 +230,7 @@ Status Window::Impl::close_sessions(std::int64_t watermark_ms, std::vector<std::
     Slice result(GroupTable(key_width_, fresh_));
     set_up(&result);
     move_sessions(&sessions_->slice, numbers, &result);
-    for (const std::uint32_t number : numbers) {
-        unlink_session(number);
-        groups.row(number)[session_word(kFirstMs)] = static_cast<std::uint64_t>(kMost);
-        groups.row(number)[session_word(kLastMs)] = static_cast<std::uint64_t>(kLeast);
-    }
-    sessions_->dead += numbers.size();
+    for (const std::uint32_t number : numbers) end_session(number);
     if (sessions_->dead >= kDeadToCompact && sessions_->dead * 2 > groups.size()) compact_sessions();
     closed->push_back(write(&result, 0, 0));
     return {};
@@ -205,6 +240,7 @@ Status Window::Impl::close_sessions(std::int64_t watermark_ms, std::vector<std::
 void Window::Impl::move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into) {
     const std::size_t key_words = layout_.words();
     const std::size_t row_words = key_width_ + fresh_.size();
+    const std::vector<std::int32_t> owners = owners_of(*from);
     const std::uint64_t* rows[kBlock];
     std::vector<std::uint64_t> own(key_width_);
     for (std::size_t begin = 0; begin < numbers.size(); begin += kBlock) {
@@ -216,6 +252,7 @@ void Window::Impl::move_sessions(Slice* from, const std::vector<std::uint32_t>& 
             own[key_words] = rows[i][key_words];
             std::uint32_t group = 0;
             into->groups.find_or_insert(own.data(), 1, &group);
+            own_from(into, group, owners[numbers[begin + i]]);
             std::uint64_t* words = into->groups.row(group);
             std::memcpy(words + key_width_, rows[i] + key_width_, (row_words - key_width_) * sizeof own[0]);
             for (std::size_t number = 0; number < distinct_.size(); ++number) {

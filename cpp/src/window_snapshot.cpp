@@ -47,7 +47,8 @@ std::vector<std::string> Window::Impl::spec_lines() const {
     return lines;
 }
 
-Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const {
+// Of one owner: as if it had been alone, with the number 0.
+Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
     OMNI_RETURN_NOT_OK(failed_);  // no state that lacks what overflowed is ever kept
     if (!stepped_.empty())
         return {Code::state, "window '" + spec.name +
@@ -64,16 +65,33 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
     add("spec", std::move(spec_part), static_cast<std::int64_t>(lines.size()));
 
     std::vector<ColumnWriter> counts_part;
-    for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"aggregated", counts.aggregated},
-                                      {"late", counts.late},
-                                      {"watermark_ms", closed_ms_}})
+    const bool all = owner == kAllOwners;
+    for (const auto& [name, value] :
+         {std::pair<const char*, std::int64_t>{"aggregated", all ? counts.aggregated : 0},
+          {"late", all ? counts.late : 0},
+          {"watermark_ms", all ? closed_ms_ : closed_ms_of(owner)}})
         counts_part.emplace_back(name, Type::int64).put(value);
     add("counts", std::move(counts_part), 1);
+
+    std::vector<ColumnWriter> owners_part;
+    owners_part.emplace_back("owner", Type::int32);
+    owners_part.emplace_back("closed_ms", Type::int64);
+    std::int64_t floors = 0;
+    const auto put_floor = [&](std::int32_t of, std::int64_t floor_ms) {
+        owners_part[0].put(of);
+        owners_part[1].put(floor_ms);
+        ++floors;
+    };
+    if (all && floor_ms_ != kLeast) put_floor(kAllOwners, floor_ms_);
+    if (all)
+        for (const auto& [of, floor_ms] : floors_ms_) put_floor(of, floor_ms);
+    add("owners", std::move(owners_part), floors);
 
     const auto rows = static_cast<std::size_t>(groups());
     std::vector<ColumnWriter> groups_part;
     groups_part.emplace_back("window_start_ms", Type::int64, rows);
     if (in_sessions()) groups_part.emplace_back("last_ms", Type::int64, rows);
+    groups_part.emplace_back("owner", Type::int32, rows);
     for (const Key& key : keys_)
         groups_part.emplace_back("key " + key.column, is_text(key.type) ? Type::string : key.type, rows);
     for (const Accumulator& accumulator : accumulators_) {
@@ -84,10 +102,19 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
     std::vector<const Slice*> slices;
     for (const auto& [index, slice] : open_) slices.push_back(slice.get());
     if (in_sessions()) slices.push_back(&sessions_->slice);
+    // By slice and group: the row that is written of it.
+    constexpr std::int64_t kNotWritten = -1;
+    std::vector<std::vector<std::int64_t>> places;
+    std::int64_t written = 0;
     for (const Slice* slice : slices) {
+        const std::vector<std::int32_t> owners = owners_of(*slice);
+        std::vector<std::int64_t>& place_of =
+            places.emplace_back(distinct_.empty() ? 0 : owners.size(), kNotWritten);
         for (std::size_t number = 0; number < slice->groups.size(); ++number) {
             const std::uint64_t* words = slice->groups.row(number);
-            if (is_dead(words)) continue;
+            if (is_dead(words) || (!all && owners[number] != owner)) continue;
+            if (!place_of.empty()) place_of[number] = written;
+            ++written;
             auto out = groups_part.begin();
             if (in_sessions()) {
                 (out++)->put(static_cast<std::int64_t>(words[session_word(kFirstMs)]));
@@ -95,6 +122,7 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
             } else {
                 (out++)->put(slice->start_ms);
             }
+            (out++)->put(all ? owners[number] : 0);
             for (std::size_t i = 0; i < keys_.size(); ++i) {
                 const Dictionary* texts =
                     keys_[i].codes != nullptr ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
@@ -107,7 +135,7 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
             }
         }
     }
-    add("groups", std::move(groups_part), static_cast<std::int64_t>(rows));
+    add("groups", std::move(groups_part), written);
 
     // `group` is a row number of the part "groups".
     std::vector<ColumnWriter> distinct_part;
@@ -116,11 +144,8 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
     distinct_part.emplace_back("number", Type::int64);
     distinct_part.emplace_back("text", Type::string);
     std::int64_t pairs = 0;
-    std::int64_t first_group = 0;
+    auto place_of = places.begin();
     for (const Slice* slice : slices) {
-        std::vector<std::int64_t> row_of(slice->groups.size());
-        for (std::size_t number = 0; number < row_of.size(); ++number)
-            row_of[number] = is_dead(slice->groups.row(number)) ? -1 : first_group++;
         for (std::size_t i = 0; i < distinct_.size(); ++i) {
             const DistinctColumn& distinct = distinct_[i];
             const DistinctSet& set = slice->distinct[i];
@@ -129,12 +154,12 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
             for (std::size_t number = 0; number < set.pairs.size(); ++number) {
                 const std::uint64_t* pair = set.pairs.row(number);
                 const bool two_words = distinct.key_words() == 2;
-                const std::int64_t row = row_of[two_words ? pair[0] : pair[0] >> 32];
-                if (row < 0) continue;
+                const std::int64_t group = (*place_of)[two_words ? pair[0] : pair[0] >> 32];
+                if (group == kNotWritten) continue;
                 const auto value =
                     two_words ? static_cast<std::int64_t>(pair[1]) : static_cast<std::int32_t>(pair[0]);
                 distinct_part[0].put_text(accumulators_[distinct.accumulator].name);
-                distinct_part[1].put(row);
+                distinct_part[1].put(group);
                 if (texts != nullptr) {
                     distinct_part[2].put_null();
                     distinct_part[3].put_text(texts->value(static_cast<std::int32_t>(value)));
@@ -145,20 +170,21 @@ Status Window::Impl::snapshot(std::vector<std::pair<std::string, std::shared_ptr
                 ++pairs;
             }
         }
+        ++place_of;
     }
     add("distinct", std::move(distinct_part), pairs);
     return {};
 }
 
-Status Window::Impl::restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts) {
-    OMNI_RETURN_NOT_OK(valid_);
-    std::map<std::string, const Batch*> by_name;
-    for (const auto& [name, batch] : parts) by_name[name] = batch.get();
-    for (const char* name : {"spec", "counts", "groups", "distinct"})
-        if (by_name.count(name) == 0) return lacks(std::string("part '") + name + "'");
+// The parts of a snapshot of this window.
+Status Window::Impl::find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name) const {
+    for (const auto& [name, batch] : parts) (*by_name)[name] = batch.get();
+    for (const char* name : {"spec", "counts", "owners", "groups", "distinct"})
+        if (by_name->count(name) == 0) return lacks(std::string("part '") + name + "'");
+    if ((*by_name)["counts"]->rows != 1) return lacks("row in its part 'counts'");
 
     const Column* lines = nullptr;
-    OMNI_RETURN_NOT_OK(find_column(*by_name["spec"], "spec", "line", Type::string, &lines));
+    OMNI_RETURN_NOT_OK(find_column(*(*by_name)["spec"], "spec", "line", Type::string, &lines));
     const std::vector<std::string> wanted = spec_lines();
     for (std::size_t i = 0; i < std::max(wanted.size(), static_cast<std::size_t>(lines->length)); ++i) {
         const bool saved_has = i < static_cast<std::size_t>(lines->length);
@@ -170,6 +196,28 @@ Status Window::Impl::restore(const std::vector<std::pair<std::string, std::share
                                      saved + "\" where the job has \"" + ours + "\""};
     }
 
+    return {};
+}
+
+namespace {
+
+// How far an owner's windows are closed; kAllOwners: those that are not listed.
+Status floors_of(const Batch& owners, std::map<std::int32_t, std::int64_t>* floors_ms) {
+    const Column* numbers = nullptr;
+    const Column* closed_ms = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(owners, "owners", "owner", Type::int32, &numbers));
+    OMNI_RETURN_NOT_OK(find_column(owners, "owners", "closed_ms", Type::int64, &closed_ms));
+    for (std::int64_t row = 0; row < owners.rows; ++row)
+        (*floors_ms)[numbers->lanes<std::int32_t>()[row]] = closed_ms->lanes<std::int64_t>()[row];
+    return {};
+}
+
+}  // namespace
+
+Status Window::Impl::restore(const Parts& parts) {
+    OMNI_RETURN_NOT_OK(valid_);
+    std::map<std::string, const Batch*> by_name;
+    OMNI_RETURN_NOT_OK(find_parts(parts, &by_name));
     const Batch& saved_counts = *by_name["counts"];
     const Column* aggregated = nullptr;
     const Column* late = nullptr;
@@ -177,7 +225,8 @@ Status Window::Impl::restore(const std::vector<std::pair<std::string, std::share
     OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "aggregated", Type::int64, &aggregated));
     OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "late", Type::int64, &late));
     OMNI_RETURN_NOT_OK(find_column(saved_counts, "counts", "watermark_ms", Type::int64, &watermark));
-    if (saved_counts.rows != 1) return lacks("row in its part 'counts'");
+    std::map<std::int32_t, std::int64_t> floors_ms;
+    OMNI_RETURN_NOT_OK(floors_of(*by_name["owners"], &floors_ms));
 
     failed_ = Status();
     open_.clear();
@@ -189,15 +238,49 @@ Status Window::Impl::restore(const std::vector<std::pair<std::string, std::share
     counts.late = late->lanes<std::int64_t>()[0];
     closed_ms_ = watermark->lanes<std::int64_t>()[0];
     next_step_ms_ = next_step_ms(closed_ms_);
+    const auto rest = floors_ms.find(kAllOwners);
+    floor_ms_ = rest == floors_ms.end() ? kLeast : rest->second;
+    floors_ms.erase(kAllOwners);
+    floors_ms_ = std::move(floors_ms);
     std::vector<std::pair<Slice*, std::uint32_t>> restored;
-    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], &restored));
+    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], kAllOwners, 0, closed_ms_, &restored));
     return restore_distinct(*by_name["distinct"], restored);
 }
 
-Status Window::Impl::restore_groups(const Batch& groups,
+Status Window::Impl::take(const Parts& parts, std::int32_t from, std::int32_t to) {
+    OMNI_RETURN_NOT_OK(valid_);
+    OMNI_RETURN_NOT_OK(failed_);
+    std::map<std::string, const Batch*> by_name;
+    OMNI_RETURN_NOT_OK(find_parts(parts, &by_name));
+    const Column* watermark = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(*by_name["counts"], "counts", "watermark_ms", Type::int64, &watermark));
+    std::map<std::int32_t, std::int64_t> floors_ms;
+    OMNI_RETURN_NOT_OK(floors_of(*by_name["owners"], &floors_ms));
+    auto floor = floors_ms.find(from);
+    if (floor == floors_ms.end()) floor = floors_ms.find(kAllOwners);
+    std::int64_t closed_ms = watermark->lanes<std::int64_t>()[0];
+    if (floor != floors_ms.end()) closed_ms = std::max(closed_ms, floor->second);
+
+    join_owner(to, closed_ms);
+    std::vector<std::pair<Slice*, std::uint32_t>> restored;
+    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], from, to, closed_ms, &restored));
+    OMNI_RETURN_NOT_OK(restore_distinct(*by_name["distinct"], restored));
+    if (in_sessions())
+        for (const auto& [slice, number] : restored)
+            if (slice != nullptr) OMNI_RETURN_NOT_OK(failed_ = join_sessions(number));
+    forget_near();
+    return {};
+}
+
+// Those of `from` as `to`'s, added to the groups that are here; kAllOwners: all, each as its own owner's.
+Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std::int32_t to,
+                                    std::int64_t closed_ms,
                                     std::vector<std::pair<Slice*, std::uint32_t>>* restored) {
     const Column* starts = nullptr;
     OMNI_RETURN_NOT_OK(find_column(groups, "groups", "window_start_ms", Type::int64, &starts));
+    const Column* owner_column = nullptr;
+    OMNI_RETURN_NOT_OK(find_column(groups, "groups", "owner", Type::int32, &owner_column));
+    const bool all = from == kAllOwners;
     std::vector<const Column*> keys(keys_.size());
     for (std::size_t i = 0; i < keys_.size(); ++i)
         OMNI_RETURN_NOT_OK(find_column(groups, "groups", "key " + keys_[i].column,
@@ -211,19 +294,27 @@ Status Window::Impl::restore_groups(const Batch& groups,
                                            &words.emplace_back()));
     }
 
-    if (in_sessions()) return restore_sessions(groups, keys, words, restored);
     const auto* starts_ms = starts->lanes<std::int64_t>();
+    const auto* owners = owner_column->lanes<std::int32_t>();
+    restored->resize(static_cast<std::size_t>(groups.rows), {nullptr, 0});
+    if (in_sessions()) return restore_sessions(groups, owners, from, to, closed_ms, keys, words, restored);
+    const std::size_t row_words = key_width_ + words.size();
+    std::vector<std::uint64_t> saved(kBlock * row_words);
+    const std::uint64_t* theirs[kBlock];
     for (std::int64_t begin = 0; begin < groups.rows;) {
-        std::size_t count = 0;
-        while (count < kBlock && begin + static_cast<std::int64_t>(count) < groups.rows &&
-               starts_ms[begin + static_cast<std::int64_t>(count)] == starts_ms[begin]) {
-            order_[count] = static_cast<std::int32_t>(begin + static_cast<std::int64_t>(count));
-            ++count;
+        if (!all && owners[begin] != from) {
+            ++begin;
+            continue;
         }
+        std::size_t count = 0;
+        for (std::int64_t row = begin; count < kBlock && row < groups.rows && owners[row] == owners[begin] &&
+                                       starts_ms[row] == starts_ms[begin];
+             ++row)
+            order_[count++] = static_cast<std::int32_t>(row);
         const std::int64_t index = index_of(starts_ms[begin]);
         std::unique_ptr<Slice>& slice = open_[index];
         if (slice == nullptr) slice = make_slice(interval_of(index));
-        if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms_)
+        if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms)
             return {Code::state, "the window snapshot has a window that cannot be open, from " +
                                      std::to_string(starts_ms[begin]) + " ms"};
         std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
@@ -234,15 +325,23 @@ Status Window::Impl::restore_groups(const Batch& groups,
         }
         const std::size_t known = slice->groups.size();
         slice->groups.find_or_insert(key_words_.data(), count, group_);
-        if (slice->groups.size() != known + count)
+        if (all && slice->groups.size() != known + count)
             return {Code::state, "the window snapshot has a key twice"};
-        for (std::size_t i = 0; i < count; ++i) {
-            std::uint64_t* row = slice->groups.row(group_[i]);
-            for (std::size_t word = 0; word < words.size(); ++word)
-                row[key_width_ + word] =
-                    static_cast<std::uint64_t>(words[word]->lanes<std::int64_t>()[order_[i]]);
-            restored->emplace_back(slice.get(), group_[i]);
+        own_from(slice.get(), known, all ? owners[begin] : to);
+        for (std::size_t word = 0; word < words.size(); ++word) {
+            const auto* lanes = words[word]->lanes<std::int64_t>() + begin;
+            for (std::size_t i = 0; i < count; ++i)
+                saved[i * row_words + key_width_ + word] = static_cast<std::uint64_t>(lanes[i]);
         }
+        for (std::size_t i = 0; i < count; ++i) {
+            theirs[i] = saved.data() + i * row_words;
+            words_[i] = slice->groups.row(group_[i]);
+            (*restored)[static_cast<std::size_t>(order_[i])] = {slice.get(), group_[i]};
+        }
+        // A new group's words change nothing that they are merged with.
+        for (const Accumulator& accumulator : accumulators_)
+            if (merge_block(accumulator.add, words_, theirs, accumulator.word, count))
+                return failed_ = overflow(accumulator);
         begin += static_cast<std::int64_t>(count);
     }
     return {};
@@ -266,6 +365,7 @@ Status Window::Impl::restore_distinct(const Batch& values,
         const auto group = static_cast<std::uint64_t>(groups->lanes<std::int64_t>()[row]);
         if (number == distinct_.size() || group >= restored.size())
             return {Code::state, "the window snapshot has a distinct value that belongs to no group"};
+        if (restored[group].first == nullptr) continue;  // another owner's
         const DistinctColumn& distinct = distinct_[number];
         DistinctSet& set = restored[group].first->distinct[number];
         std::uint64_t value = static_cast<std::uint64_t>(numbers->lanes<std::int64_t>()[row]);
@@ -285,12 +385,17 @@ Status Window::Impl::restore_distinct(const Batch& values,
             continue;
         }
         std::uint32_t ignored = 0;
+        const std::size_t known = set.pairs.size();
         set.pairs.find_or_insert(pair, 1, &ignored);
+        std::uint64_t* words = restored[group].first->groups.row(restored[group].second);
+        words[accumulators_[distinct.accumulator].word] += set.pairs.size() - known;
     }
     return {};
 }
 
-Status Window::Impl::restore_sessions(const Batch& groups, const std::vector<const Column*>& keys,
+Status Window::Impl::restore_sessions(const Batch& groups, const std::int32_t* owners, std::int32_t from,
+                                      std::int32_t to, std::int64_t closed_ms,
+                                      const std::vector<const Column*>& keys,
                                       const std::vector<const Column*>& words,
                                       std::vector<std::pair<Slice*, std::uint32_t>>* restored) {
     const Column* firsts = groups.find("window_start_ms");
@@ -298,10 +403,12 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::vector<con
     OMNI_RETURN_NOT_OK(find_column(groups, "groups", "last_ms", Type::int64, &lasts));
     Slice* slice = &sessions_->slice;
     for (std::int64_t row = 0; row < groups.rows; ++row) {
+        if (from != kAllOwners && owners[row] != from) continue;
+        owner_ = from == kAllOwners ? owners[row] : to;
         const auto at = static_cast<std::int32_t>(row);
         const std::int64_t first_ms = firsts->lanes<std::int64_t>()[row];
         const std::int64_t last_ms = lasts->lanes<std::int64_t>()[row];
-        if (first_ms > last_ms || session_final_ms(last_ms) <= closed_ms_)
+        if (first_ms > last_ms || session_final_ms(last_ms) <= closed_ms)
             return {Code::state, "the window snapshot has a session that cannot be open, from " +
                                      std::to_string(first_ms) + " ms"};
         std::memset(key_words_.data(), 0, layout_.words() * sizeof(std::uint64_t));
@@ -320,7 +427,7 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::vector<con
                 out[accumulator.word + word] =
                     static_cast<std::uint64_t>(words[column++]->lanes<std::int64_t>()[row]);
         }
-        restored->emplace_back(slice, number);
+        (*restored)[static_cast<std::size_t>(row)] = {slice, number};
     }
     return {};
 }

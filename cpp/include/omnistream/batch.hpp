@@ -57,6 +57,9 @@ struct Origin {
     const char* readable = nullptr;
 };
 
+// In place of an owner of state: every one.
+inline constexpr std::int32_t kAllOwners = -1;
+
 struct Batch {
     std::int64_t rows = 0;
     std::vector<Column> columns;
@@ -64,6 +67,10 @@ struct Batch {
     std::vector<std::int32_t>
         row_message;        // per row: index into origin->messages, or for pushed rows the row itself
     bool exploded = false;  // rows are lines of messages; else a message has one row
+    // Of a closed window: the partition that owns the state of each row (see watermark.hpp). One owner may
+    // stand for all rows.
+    std::int32_t owner = 0;
+    std::vector<std::int32_t> row_owner;
 
     [[nodiscard]] const Column* find(std::string_view name) const {
         for (const Column& column : columns)
@@ -77,6 +84,7 @@ struct CleanBatch {
     std::shared_ptr<const Batch> batch;
     std::vector<std::int32_t> rows;          // ascending row numbers of the survivors
     std::vector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it
+    std::int32_t owner = 0;                  // the slot of its partition: whose the state of new keys is
 };
 
 // A message or row that is not used.

@@ -36,10 +36,12 @@ public:
 
     // Whether such statistics can be computed; if not, push, current and restore say the same.
     [[nodiscard]] Status validate() const;
-    // One closed day (columns window_start, window_end, keys, demand; strings as utf8). Days come in
-    // ascending order, whole days apart, else that is a Status state error. A batch with no rows changes
-    // nothing. The statistics of the keys that had a row on that day, in the order of the input: columns day
-    // (timestamp), keys, days (int32), demand (the lane of the day), mean, std, safety_stock (float64).
+    // One closed day (columns window_start, window_end, keys, demand; strings as utf8). Days are whole days
+    // apart, and a key's come in ascending order; else that is a Status state error. Only once a take() has
+    // brought a partition that was behind, days come again, with its keys; a key that has such a day already
+    // gets the sum. A batch with no rows changes nothing. The statistics of the keys that had a row on that
+    // day, in the order of the input: columns day (timestamp), keys, days (int32), demand (the lane of the
+    // day), mean, std, safety_stock (float64).
     Status push(const Batch& day, std::shared_ptr<Batch>* changed);
     // The statistics of all keys as of the last day pushed, ordered by key; `demand` is that day's.
     Status current(std::shared_ptr<Batch>* all) const;
@@ -49,10 +51,14 @@ public:
 
     [[nodiscard]] std::int64_t keys() const;
     [[nodiscard]] std::int64_t memory_bytes() const;
-    // Keys by value, how long they are known and silent, and their demands, the newest first. Row 0 is no
-    // key: it holds the last day alone.
-    [[nodiscard]] std::shared_ptr<Batch> snapshot() const;
+    // The keys of all owners or of one: their owner, how long they are known and silent, their values, and
+    // their demands, the newest first. Row 0 is no key: it holds the last day alone.
+    [[nodiscard]] std::shared_ptr<Batch> snapshot(std::int32_t owner = kAllOwners) const;
     Status restore(const Batch& batch);
+    // A key belongs to the partition that owned its first demand. drop() forgets the keys of one owner;
+    // take() adds those that `from` owned in a snapshot of another process, as `to`'s.
+    Status drop(std::int32_t owner);
+    Status take(const Batch& batch, std::int32_t from, std::int32_t to);
 
 private:
     class Impl;

@@ -29,11 +29,12 @@ public:
     [[nodiscard]] const std::vector<std::string>& key_columns() const { return key_columns_; }
     // True when the key (any bytes) is remembered at this watermark; remembers it otherwise.
     bool seen(std::string_view key, std::int64_t event_time_ms, std::int64_t watermark_ms) {
-        return seen(key, hash(key), event_time_ms, watermark_ms);
+        return seen(key, hash(key), event_time_ms, watermark_ms, 0);
     }
-    // With the hash known beforehand, so that several lookups can wait for memory together.
-    bool seen(std::string_view key, std::uint64_t hash, std::int64_t event_time_ms,
-              std::int64_t watermark_ms);
+    // With the hash known beforehand, so that several lookups can wait for memory together; a key that is
+    // remembered now is `owner`'s.
+    bool seen(std::string_view key, std::uint64_t hash, std::int64_t event_time_ms, std::int64_t watermark_ms,
+              std::int32_t owner);
     static std::uint64_t hash(std::string_view key);
     void prefetch(std::uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
     // Frees what the watermark has passed. Changes no answer.
@@ -42,11 +43,16 @@ public:
     // Keys held; those that the watermark has passed count until they are freed.
     [[nodiscard]] std::int64_t size() const { return count_; }
     [[nodiscard]] std::int64_t memory_bytes() const;
-    // What is remembered at the filter's watermark. Columns: key (binary), event_time_ms (int64), ordered by
-    // event time, then key. More than 2 GiB of keys is std::bad_alloc.
-    [[nodiscard]] Batch snapshot() const;
+    // What is remembered at the filter's watermark, by all owners or by one. Columns: key (binary),
+    // event_time_ms (int64), owner (int32), ordered by event time, then key. More than 2 GiB of keys is
+    // std::bad_alloc.
+    [[nodiscard]] Batch snapshot(std::int32_t owner = kAllOwners) const;
     // Forgets what it held and starts again from a snapshot.
     Status restore(const Batch& batch);
+    // Forgets what one owner brought; and remembers what `from` owned in a snapshot of another filter, whose
+    // watermark was `watermark_ms`, as `to`'s.
+    void drop(std::int32_t owner);
+    Status take(const Batch& batch, std::int32_t from, std::int32_t to, std::int64_t watermark_ms);
 
 private:
     struct Slot {
@@ -54,7 +60,8 @@ private:
         std::uint32_t bucket;  // index into buckets_, kFree when the slot is free
         std::uint32_t at;      // of the record in the bucket's words
     };
-    // A record is the event time, the size of the key and the key itself, padded to whole words.
+    // A record is the event time, a word of the owner and the size of the key, and the key itself, padded to
+    // whole words.
     struct Bucket {
         std::int64_t first_ms = 0;
         std::int64_t last_ms = -1;
@@ -63,13 +70,16 @@ private:
     struct Record {
         std::int64_t event_time_ms;
         std::string_view key;
+        std::int32_t owner;
         std::size_t next;
     };
 
     static Record record(const Bucket& bucket, std::size_t at);
     [[nodiscard]] bool remembered(std::int64_t event_time_ms) const;
     std::uint32_t bucket_of(std::int64_t event_time_ms);
-    std::uint32_t write(std::uint32_t bucket, std::string_view key, std::int64_t event_time_ms);
+    std::uint32_t write(std::uint32_t bucket, std::string_view key, std::int64_t event_time_ms,
+                        std::int32_t owner);
+    Status add(const Batch& batch, std::int32_t from, std::int32_t to);
     void forget(const Bucket& bucket, std::uint32_t index);
     void remove(std::uint64_t hash, std::uint32_t bucket, std::uint32_t at);
     void grow();

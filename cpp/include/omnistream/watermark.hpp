@@ -1,4 +1,8 @@
 // Event time as far as it has come: which rows are still to be expected.
+//
+// State belongs to partitions: what a row adds that was not there (a key of an open window, a remembered
+// event id, a key's demand) is owned by the partition of that row, and goes with it when another process
+// takes the partition over. An owner is named by its slot in the watermark.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +27,7 @@ public:
 
     // A partition that will send rows: holds the watermark where it is until its first row.
     void declare(const std::string& source, std::int32_t partition);
-    // Index for observe(); stable until restore().
+    // Index for observe(), and the name of an owner of state; stable until restore().
     std::int32_t slot(const std::string& source, std::int32_t partition);
     void observe(std::int32_t slot, std::int64_t event_time_ms);
     // An idle partition is left out of the minimum until its next row. When all are idle, the value stays.
@@ -61,6 +65,11 @@ public:
         bool idle = false;  // also: known, neither declared nor seen
     };
     [[nodiscard]] const std::vector<Partition>& partitions() const { return partitions_; }
+    // A partition goes: it is known no more than one that has never shown a row. The others may be ahead.
+    void drop(std::int32_t slot);
+    // A partition comes from another process, whose watermark was `value_ms`. Where that is behind, the value
+    // moves back to it: rows of the newcomer must not be late for having moved.
+    std::int32_t take(const Partition& partition, std::int64_t value_ms);
     void restore(std::vector<Partition> partitions, std::int64_t value_ms, std::int64_t max_event_time_ms);
 
 private:

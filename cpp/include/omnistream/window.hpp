@@ -96,12 +96,20 @@ public:
     // The columns of a closed window, with no rows: its schema.
     [[nodiscard]] std::shared_ptr<Batch> empty_result() const;
 
-    // State as batches: "spec" (the window spelled out, one line a thing), "counts", "groups"
-    // (window_start_ms of the slice, a session's last_ms, keys by value, accumulators), "distinct" (values
-    // counted so far). Keys are written by value, so that a snapshot needs no dictionary to be read.
+    // State as batches, of all owners or of one: "spec" (the window spelled out, one line a thing), "counts",
+    // "owners" (owner, closed_ms: those whose windows are closed further than the others'), "groups"
+    // (window_start_ms of the slice, a session's last_ms, owner, keys by value, accumulators), "distinct"
+    // (values counted so far). Keys are written by value, so that a snapshot needs no dictionary to be read.
     // restore() replaces the state; a snapshot of another spec is refused and named.
-    Status snapshot(std::vector<std::pair<std::string, std::shared_ptr<Batch>>>* parts) const;
-    Status restore(const std::vector<std::pair<std::string, std::shared_ptr<Batch>>>& parts);
+    using Parts = std::vector<std::pair<std::string, std::shared_ptr<Batch>>>;
+    Status snapshot(Parts* parts, std::int32_t owner = kAllOwners) const;
+    Status restore(const Parts& parts);
+    // A group belongs to the partition whose row was its first, whoever adds to it later. drop() removes the
+    // groups of one owner. take() adds those that `from` owned in a snapshot of another process, as `to`'s,
+    // to the groups that are here already. Where that process was behind, windows that are closed here are
+    // open again, for `to` alone; where it was ahead, what it has closed stays closed for `to`.
+    Status drop(std::int32_t owner);
+    Status take(const Parts& parts, std::int32_t from, std::int32_t to);
 
 private:
     class Impl;
