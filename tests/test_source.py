@@ -16,9 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from omnistream import source
 from omnistream.errors import SourceError
-from omnistream.source import MAX_LINE_BYTES, Position, open_source
+from omnistream.source import MAX_LINE_BYTES, Position, formats, open_source
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -93,7 +92,7 @@ def test_lines_do_not_depend_on_the_size_of_blocks(text, batch_bytes):
 def test_reading_goes_on_where_a_checkpoint_was_taken(text, batch_bytes, stop, suffix):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"a.ndjson{suffix}"
-        file.write_bytes(pack(text, source.CODECS[suffix]) if suffix else text)
+        file.write_bytes(pack(text, formats.CODECS[suffix]) if suffix else text)
         spec = file_spec(file, batch_bytes=batch_bytes)
         blocks = list(open_source(spec))[:stop]
         position = blocks[-1].next if blocks else Position()
@@ -116,7 +115,7 @@ def test_buffers_that_nobody_holds_are_used_again(tmp_path):
     file = tmp_path / "a.ndjson"
     file.write_bytes(b"%07d\n" % 5 * 4000)
     places = {pa.py_buffer(block.data).address for block in open_source(file_spec(file, batch_bytes=80))}
-    assert len(places) <= source.POOL_BUFFERS
+    assert len(places) <= formats.POOL_BUFFERS
 
 
 def test_a_block_cannot_be_written(tmp_path):
@@ -134,7 +133,7 @@ def test_a_block_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("end", [b"", b"\n", b"\nafter\n\nlast"])
 def test_a_line_over_the_limit_is_cut(tmp_path, monkeypatch, batch_bytes, excess, end):
     limit = 64
-    monkeypatch.setattr(source, "MAX_LINE_BYTES", limit)
+    monkeypatch.setattr(formats, "MAX_LINE_BYTES", limit)
     long = bytes(range(100, 200)) * 20
     long = long[: limit + excess]
     file = tmp_path / "a.ndjson"
@@ -246,7 +245,7 @@ def test_compressed_files(tmp_path, compression, members):
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_torn_compressed_file_gives_its_lines_and_then_an_error(tmp_path, suffix):
     text = b"".join(os.urandom(20).hex().encode() + b"\n" for _ in range(20_000))
-    packed = pack(text, source.CODECS[suffix])
+    packed = pack(text, formats.CODECS[suffix])
     file = tmp_path / f"a.ndjson{suffix}"
     file.write_bytes(packed[: len(packed) * 3 // 4])
     blocks = []

@@ -1,22 +1,22 @@
-"""source: messages come in. A source yields blocks of them, partition by partition, in order of position."""
+"""Bytes to blocks: one generator per format. A line or row keeps the number it has in its file."""
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
 import os
 import select
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omnistream.errors import SourceError
+from omnistream.source.block import Block, Position, SourceSpec
 
 log = logging.getLogger(__name__)
 
@@ -37,111 +37,8 @@ CODECS: dict[str, Codec] = {"gzip": "gzip", "zstd": "zstd", ".gz": "gzip", ".zst
 STDIN = "stdin"
 
 
-class SourceSpec(Protocol):
-    """The ``[source]`` table of a job."""
-
-    @property
-    def type(self) -> str:
-        """A key of `SOURCES`."""
-
-    @property
-    def path(self) -> Sequence[str]:
-        """Files and glob patterns."""
-
-    @property
-    def format(self) -> str:
-        """``ndjson``, ``arrow`` or ``parquet``."""
-
-    @property
-    def compression(self) -> str:
-        """``auto`` (by suffix), ``none``, ``gzip`` or ``zstd``."""
-
-    @property
-    def batch_bytes(self) -> int:
-        """How many bytes of lines a block holds."""
-
-
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where reading goes on in one file: a checkpoint keeps one per source path.
-
-    Attributes
-    ----------
-    line : int
-        Number of the next line or row, from 1.
-    byte : int
-        Where that line starts in the (decompressed) text; 0 for rows.
-    """
-
-    line: int = 1
-    byte: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some whole messages of one partition.
-
-    Attributes
-    ----------
-    data : memoryview or pyarrow.RecordBatch
-        Whole lines of NDJSON (the last one of a file may lack its newline), or rows. Not written again
-        while anyone holds a view of it.
-    source : str
-        The file, or ``stdin``.
-    partition : int
-        Index of the file among the source's files.
-    first_position : int
-        Number of the first line or row, from 1.
-    next : Position
-        Where the block after this one starts.
-    bytes_read, bytes_total : int
-        Progress over all files, in stored (compressed) bytes; the total is 0 where nobody knows it.
-    skipped_bytes : int
-        How much of the last line was left out because it is longer than `MAX_LINE_BYTES`.
-    """
-
-    data: Any
-    source: str
-    partition: int
-    first_position: int
-    next: Position
-    bytes_read: int
-    bytes_total: int
-    skipped_bytes: int = 0
-
-
-def open_source(spec: SourceSpec, positions: Mapping[str, Position] | None = None) -> Iterator[Block]:
-    """Check that everything `spec` names can be read, then yield its blocks.
-
-    Parameters
-    ----------
-    spec : SourceSpec
-        The ``[source]`` table of a job.
-    positions : mapping of str to Position, optional
-        From a checkpoint: where to go on, by source path. Other files are read from the start.
-
-    Raises
-    ------
-    SourceError
-        At once for what is missing or makes no sense; while reading for what breaks then.
-    """
-    if spec.type not in SOURCES:
-        raise SourceError(f"source.type = {spec.type!r} is unknown: use one of {', '.join(SOURCES)}")
-    if spec.format not in FORMATS:
-        raise SourceError(f"source.format = {spec.format!r} is unknown: use one of {', '.join(FORMATS)}")
-    if spec.compression not in ("auto", "none", "gzip", "zstd"):
-        raise SourceError(
-            f"source.compression = {spec.compression!r} is unknown: use auto, none, gzip or zstd"
-        )
-    if not 1 <= spec.batch_bytes <= MAX_LINE_BYTES:
-        raise SourceError(
-            f"source.batch_bytes = {spec.batch_bytes} is out of range: use 1 to {MAX_LINE_BYTES}"
-        )
-    return SOURCES[spec.type](spec, positions or {})
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
+class Input:
     """One file (or stdin) and what its reader has to know."""
 
     source: str
@@ -157,88 +54,24 @@ class _Input:
         return raw, pa.CompressedInputStream(pa.PythonFile(raw), self.codec) if self.codec else raw
 
     def shorter(self) -> SourceError:
+        """Say that the file ends before the position to go on from."""
         return SourceError(
             f"{self.source}: is shorter than when the checkpoint was taken: was it replaced? "
             "Put the old file back, or start without the checkpoint"
         )
 
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def _open_files(spec: SourceSpec, positions: Mapping[str, Position]) -> Iterator[Block]:
-    files = list_files(spec.path)
-    sizes = []
-    for file in files:
-        # Not opened to find out: a named pipe can be opened only once.
-        if not os.access(file, os.R_OK):
-            raise SourceError(f"{file}: permission denied: make the file readable")
-        sizes.append(Path(file).stat().st_size)
-    inputs = [
-        _Input(
-            source=file,
-            partition=partition,
-            codec=_codec(spec, Path(file).suffix),
-            start=positions.get(file, Position()),
-            bytes_before=sum(sizes[:partition]),
-            bytes_total=sum(sizes),
-        )
-        for partition, file in enumerate(files)
-    ]
-    return _read(inputs, spec)
+    @classmethod
+    def codec_of(cls, spec: SourceSpec, suffix: str) -> Codec | None:
+        """Return what a file of this suffix is packed with."""
+        if spec.format == "parquet":
+            if spec.compression in ("auto", "none"):
+                return None
+            raise SourceError('Parquet compresses its own pages: set source.compression = "none"')
+        return CODECS.get(suffix if spec.compression == "auto" else spec.compression)
 
 
-def list_files(patterns: Sequence[str]) -> list[str]:
-    """Expand glob patterns: the files of each pattern sorted, the patterns in order, no file twice."""
-    files: dict[str, None] = {}
-    for pattern in patterns:
-        if Path(pattern).is_dir():
-            raise SourceError(
-                f"{pattern}: is a folder: name its files in source.path, such as {pattern}/*.ndjson"
-            )
-        # A file is taken by its literal name first: brackets are legal in names.
-        matches = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        found = [match for match in matches if not Path(match).is_dir()]
-        if not found:
-            raise SourceError(f"{pattern}: no such file: check source.path")
-        files.update(dict.fromkeys(found))
-    if not files:
-        raise SourceError("source.path is empty: name at least one file")
-    return list(files)
-
-
-def _codec(spec: SourceSpec, suffix: str) -> Codec | None:
-    if spec.format == "parquet":
-        if spec.compression in ("auto", "none"):
-            return None
-        raise SourceError('Parquet compresses its own pages: set source.compression = "none"')
-    return CODECS.get(suffix if spec.compression == "auto" else spec.compression)
-
-
-# --- stdin ----------------------------------------------------------------------------------------
-
-
-def _open_stdin(spec: SourceSpec, positions: Mapping[str, Position]) -> Iterator[Block]:
-    if spec.format == "parquet":
-        raise SourceError("Parquet is read from its end, which stdin cannot: name a file in source.path")
-    if positions:
-        raise SourceError(
-            "stdin cannot go back to where a checkpoint was taken: read files, or drop the checkpoint"
-        )
-    return _read([_Input(STDIN, 0, _codec(spec, ""), Position(), 0, 0)], spec)
-
-
-# A source is a function from its spec, and the positions to go on from, to blocks. Kafka's will stand here.
-SOURCES: dict[str, Callable[[SourceSpec, Mapping[str, Position]], Iterator[Block]]] = {
-    "file": _open_files,
-    "stdin": _open_stdin,
-}
-
-
-# --- reading: one generator per format ------------------------------------------------------------
-
-
-def _read(inputs: Sequence[_Input], spec: SourceSpec) -> Iterator[Block]:
+def read(inputs: Sequence[Input], spec: SourceSpec) -> Iterator[Block]:
+    """Yield the blocks of all inputs, one input after the other."""
     for entry in inputs:
         try:
             yield from FORMATS[spec.format](entry, spec)
@@ -249,7 +82,7 @@ def _read(inputs: Sequence[_Input], spec: SourceSpec) -> Iterator[Block]:
             ) from error
 
 
-def _read_ndjson(entry: _Input, spec: SourceSpec) -> Iterator[Block]:
+def _read_ndjson(entry: Input, spec: SourceSpec) -> Iterator[Block]:
     raw, stream = entry.open()
     with raw:
         line, byte = entry.start.line, entry.start.byte
@@ -380,7 +213,7 @@ def _seek(raw: io.FileIO, byte: int) -> bool:
     return raw.seek(byte) <= os.fstat(raw.fileno()).st_size
 
 
-def _read_arrow(entry: _Input, spec: SourceSpec) -> Iterator[Block]:
+def _read_arrow(entry: Input, spec: SourceSpec) -> Iterator[Block]:
     raw, stream = entry.open()
     with raw:
         pipe = not raw.seekable()
@@ -394,14 +227,14 @@ def _read_arrow(entry: _Input, spec: SourceSpec) -> Iterator[Block]:
         yield from _row_blocks(batches, entry, lambda _: 0 if pipe else raw.tell())
 
 
-def _read_parquet(entry: _Input, spec: SourceSpec) -> Iterator[Block]:
+def _read_parquet(entry: Input, spec: SourceSpec) -> Iterator[Block]:
     with pq.ParquetFile(entry.source) as file:
         size, rows = Path(entry.source).stat().st_size, max(file.metadata.num_rows, 1)
         yield from _row_blocks(file.iter_batches(ROWS_PER_BATCH), entry, lambda row: size * row // rows)
 
 
 def _row_blocks(
-    batches: Iterable[pa.RecordBatch], entry: _Input, done: Callable[[int], int]
+    batches: Iterable[pa.RecordBatch], entry: Input, done: Callable[[int], int]
 ) -> Iterator[Block]:
     """Give rows their numbers, and leave out those that the checkpoint has seen."""
     row = 1
@@ -423,7 +256,7 @@ def _row_blocks(
         raise entry.shorter()
 
 
-FORMATS: dict[str, Callable[[_Input, SourceSpec], Iterator[Block]]] = {
+FORMATS: dict[str, Callable[[Input, SourceSpec], Iterator[Block]]] = {
     "ndjson": _read_ndjson,
     "arrow": _read_arrow,
     "parquet": _read_parquet,
