@@ -22,16 +22,16 @@ std::shared_ptr<const Origin> texts_of(const py::object& array) {
     return origin;
 }
 
-// A failure after which the transaction can only be aborted is an exception of its own.
+// A checkpoint that is refused, after which a job can go on from the one before, is an exception of its own.
 template <class Work>
-void in_transaction(Work&& work) {
+void committing(Work&& work) {
     Status status;
-    bool must_abort = false;
+    bool refused = false;
     {
         const py::gil_scoped_release release;
-        status = work(&must_abort);
+        status = work(&refused);
     }
-    if (!status.ok() && must_abort) raise_named("TransactionAbortedError", status.message());
+    if (!status.ok() && refused) raise_named("NotCommittedError", status.message());
     check(status);
 }
 
@@ -116,7 +116,7 @@ void bind_kafka(py::module_& m) {
              })
         .def("commit",
              [](KafkaConsumer& self, const std::vector<KafkaPartition>& partitions) {
-                 without_gil([&] { return self.commit(partitions); });
+                 committing([&](bool* refused) { return self.commit(partitions, refused); });
              })
         .def("subscribe",
              [](KafkaConsumer& self, const std::vector<std::string>& topics) {
@@ -195,12 +195,12 @@ void bind_kafka(py::module_& m) {
         .def("send_offsets",
              [](KafkaProducer& self, const std::vector<KafkaPartition>& offsets, KafkaConsumer& group,
                 int timeout_ms) {
-                 in_transaction(
-                     [&](bool* abort) { return self.send_offsets(offsets, group, timeout_ms, abort); });
+                 committing(
+                     [&](bool* refused) { return self.send_offsets(offsets, group, timeout_ms, refused); });
              })
         .def("commit",
              [](KafkaProducer& self, int timeout_ms) {
-                 in_transaction([&](bool* abort) { return self.commit(timeout_ms, abort); });
+                 committing([&](bool* refused) { return self.commit(timeout_ms, refused); });
              })
         .def("abort",
              [](KafkaProducer& self, int timeout_ms) { without_gil([&] { return self.abort(timeout_ms); }); })

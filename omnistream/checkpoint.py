@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -193,10 +193,11 @@ def latest(path: str | Path, *, fallback: bool = False) -> Path | None:
     return None
 
 
-def prune(path: str | Path, keep: int) -> list[Path]:
+def prune(path: str | Path, keep: int, named: Collection[str] = ()) -> list[Path]:
     """Remove all but the newest `keep` complete checkpoints, and return what was removed.
 
-    A checkpoint goes only when a newer one is complete, so at least one always stays.
+    A checkpoint goes only when a newer one is complete, so at least one always stays; and those whose folders
+    are `named` stay.
     """
     if keep < 1:
         raise StateError(f"keep = {keep}: at least one checkpoint must stay")
@@ -205,6 +206,8 @@ def prune(path: str | Path, keep: int) -> list[Path]:
     complete = 0
     with _as_state_error(root):
         for folder in sorted(_folders(root), key=_sequence, reverse=True):
+            if folder.name in named:
+                continue
             if complete >= keep:
                 # Renamed first: a crash in the middle must not leave half a checkpoint.
                 shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
@@ -217,6 +220,15 @@ def prune(path: str | Path, keep: int) -> list[Path]:
             else:
                 complete += 1
     return removed
+
+
+def remove(path: str | Path, but: Collection[str] = ()) -> None:
+    """Remove all checkpoints under `path`, but for the folders named."""
+    root = Path(path)
+    with _as_state_error(root):
+        for folder in list(_folders(root)):
+            if folder.name not in but:
+                shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
 
 
 def check_compatible(manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

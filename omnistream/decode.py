@@ -14,6 +14,7 @@ import pyarrow as pa
 from omnistream import _core
 from omnistream.batch import arrow_pieces, conform
 from omnistream.schema import Schema
+from omnistream.spec import KafkaSpec
 
 NEWLINE = ord("\n")
 
@@ -27,10 +28,15 @@ class Decode:
         Already reduced to the columns that the job uses.
     dictionaries : dict of str to Dictionary
         For each dictionary field the codes that the encode stage owns: decode writes codes at once.
+    kafka : KafkaSpec, optional
+        Names the columns that messages bring besides their values.
     """
 
-    def __init__(self, schema: Schema, dictionaries: dict[str, _core.Dictionary]) -> None:
+    def __init__(
+        self, schema: Schema, dictionaries: dict[str, _core.Dictionary], kafka: KafkaSpec | None = None
+    ) -> None:
         self.schema = schema
+        self._details = [] if kafka is None else list(kafka.columns)
         self.counts: Counter[str] = Counter()
         self._core_schema = schema.to_core()
         self._decoder = _core.Decoder(self._core_schema, dictionaries)
@@ -46,7 +52,10 @@ class Decode:
         at = known if first_position is None else first_position
         done: list[tuple[_core.Batch, _core.Batch, dict[str, int]]] = []
         if isinstance(data, _core.MessageBlock):
-            return self._count([self._decoder.decode_block(data)])
+            batch, rejects, counts = self._decoder.decode_block(data)
+            if self._details:
+                batch = _core.with_details(batch, data, self._details)
+            return self._count([(batch, rejects, counts)])
         if is_text:
             done.append(self._decoder.decode_lines(data, source, partition, at))
             at += _lines(data) if first_position is None else 0

@@ -41,8 +41,8 @@ class SinkError(OmnistreamError):
     """A sink that cannot be written."""
 
 
-class TransactionAbortedError(SinkError):
-    """A Kafka transaction was rolled back, and the job can go on from its last checkpoint."""
+class NotCommittedError(OmnistreamError):
+    """A checkpoint that Kafka has refused: the job goes on from the one before."""
 
 
 class DeviceError(OmnistreamError):

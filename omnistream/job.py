@@ -18,6 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from omnistream.errors import JobError, SchemaError
+from omnistream.kafka_tables import (
+    IDLE_TIMEOUT_MS,
+    check_delivery,
+    read_kafka_source,
+    read_producer,
+    read_topic,
+)
 from omnistream.measures import (
     Condition,
     Lifecycle,
@@ -147,7 +154,9 @@ def parse_job(
 
     schema, use = _read_schema(top, base)
     columns = {} if schema is None else schema_columns(schema)
-    time = _read_time(_table(top, "time"), schema, columns)
+    if columns and source is not None:
+        _claim_columns(top, source, columns)
+    time = _read_time(_table(top, "time"), schema, columns, source)
     amount = _read_amount(top, use, columns)
     row_columns = with_amounts(columns, amount)
     lifecycle = _read_lifecycle(_table(top, "lifecycle"))
@@ -170,6 +179,8 @@ def parse_job(
     checkpoint = None if checkpoint_table is None else _read_checkpoint(checkpoint_table, base, places)
     if checkpoint is not None and source is not None and source.type == "stdin":
         top.add("checkpoint", "standard input cannot be read again from there", "remove it, or read files")
+    producer = read_producer(top, source)
+    check_delivery(top, source, sinks, dead_letter, checkpoint, producer)
     top.finish()
 
     if problems.lines or schema is None:
@@ -189,6 +200,7 @@ def parse_job(
         sinks=tuple(sinks),
         dead_letter=dead_letter,
         checkpoint=checkpoint,
+        producer=producer,
         file=file,
     )
 
@@ -199,7 +211,9 @@ def _table(parent: Table, key: str) -> Table:
 
 
 def _read_source(table: Table, base: Path) -> SourceSpec:
-    type_: Any = table.text("type", default="file", choices=("file", "stdin"))
+    type_: Any = table.text("type", default="file", choices=("file", "stdin", "kafka"))
+    if type_ == "kafka":
+        return _read_kafka(table)
     format_: Any = table.text("format", default="ndjson", choices=("ndjson", "arrow", "parquet"))
     compression: Any = table.text("compression", default="auto", choices=("auto", "none", "gzip", "zstd"))
     batch_bytes = table.size("batch_bytes", default="4 MiB")
@@ -226,6 +240,24 @@ def _read_source(table: Table, base: Path) -> SourceSpec:
                 "create it, or mend the path (it starts at the job's folder)",
             )
     return SourceSpec(type_, paths, format_, compression, batch_bytes)
+
+
+def _read_kafka(table: Table) -> SourceSpec:
+    format_: Any = table.text("format", default="json", choices=("json",))
+    batch_bytes = table.size("batch_bytes", default="4 MiB")
+    kafka = read_kafka_source(table)
+    table.finish()
+    return SourceSpec("kafka", (), format_, "none", min(batch_bytes, _LARGEST_BATCH_BYTES), kafka)
+
+
+def _claim_columns(top: Table, source: SourceSpec, columns: dict[str, str]) -> None:
+    """Add the columns that messages bring besides their values."""
+    for name, type_ in source.columns.items():
+        if name in columns:
+            top.add(
+                f"source.columns.{name}", "the schema has a column of this name", "name one of them otherwise"
+            )
+        columns[name] = type_
 
 
 def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
@@ -267,7 +299,9 @@ def _read_schema(top: Table, base: Path) -> tuple[Schema | None, str]:
         return None, ""
 
 
-def _read_time(table: Table, schema: Schema | None, columns: Mapping[str, str]) -> TimeSpec:
+def _read_time(
+    table: Table, schema: Schema | None, columns: Mapping[str, str], source: SourceSpec | None
+) -> TimeSpec:
     column = table.text("column", default="event_time")
     _need_column(table, "column", column, columns, ("timestamp",))
     field = next((field for field in schema.fields if field.name == column), None) if schema else None
@@ -275,8 +309,14 @@ def _read_time(table: Table, schema: Schema | None, columns: Mapping[str, str]) 
         table.add("column", f"{quoted(column)} may be null, and every row needs a time",
                   "set required = true on that field of the schema")  # fmt: skip
     max_disorder_ms = table.duration("max_disorder", "30s", "30s")
+    kafka = source.kafka if source is not None else None
+    # A run with an end must not depend on how long its messages took to come.
+    idle = IDLE_TIMEOUT_MS if kafka is not None and not kafka.until else 0
+    idle_timeout_ms = table.duration("idle_timeout", f"{idle}ms", "1m")
+    if "idle_timeout" in table and idle_timeout_ms and (source is None or source.type == "file"):
+        table.add("idle_timeout", "a file that was read to its end is idle at once", "remove it")
     table.finish()
-    return TimeSpec(column, max_disorder_ms)
+    return TimeSpec(column, max_disorder_ms, idle_timeout_ms)
 
 
 def _read_amount(top: Table, use: str, columns: Mapping[str, str]) -> AmountSpec | None:
@@ -489,7 +529,9 @@ def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, st
     output = table.text("output", example=next(iter(outputs.columns)))
     if output and output not in outputs.columns:
         table.add("output", f"{quoted(output)} is not an output", did_you_mean(output, list(outputs.columns)))
-    type_: Any = table.text("type", default="parquet", choices=("parquet", "ndjson", "arrow", "stdout"))
+    type_: Any = table.text(
+        "type", default="parquet", choices=("parquet", "ndjson", "arrow", "stdout", "kafka")
+    )
     partition_by = table.texts("partition_by", single=True)
     columns = outputs.columns.get(output)
     if partition_by and type_ != "parquet":
@@ -501,6 +543,8 @@ def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, st
                 f"{quoted(column)} is not a column of {quoted(output)}",
                 _some_of(columns),
             )
+    if type_ == "kafka":
+        return _read_kafka_sink(table, output, columns, places)
     path = ""
     if type_ == "stdout":
         if table.take("path") is not None:
@@ -513,8 +557,25 @@ def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, st
     return SinkSpec(output, type_, path, partition_by, mode)
 
 
+def _read_kafka_sink(
+    table: Table, output: str, columns: Mapping[str, str] | None, places: dict[str, str]
+) -> SinkSpec:
+    topic = read_topic(table, places, example=output or "sales")
+    format_: Any = table.text("format", default="json", choices=("json",))
+    key = table.texts("key", single=True)
+    for column in key:
+        if columns and column not in columns:
+            table.add("key", f"{quoted(column)} is not a column of {quoted(output)}", _some_of(columns))
+    table.finish()
+    return SinkSpec(output, "kafka", topic=topic, format=format_, key=key)
+
+
 def _read_dead_letter(table: Table, base: Path, places: dict[str, str]) -> DeadLetterSpec:
-    type_: Any = table.text("type", default="ndjson", choices=("ndjson", "parquet"))
+    type_: Any = table.text("type", default="ndjson", choices=("ndjson", "parquet", "kafka"))
+    if type_ == "kafka":
+        topic = read_topic(table, places, example="rejects")
+        table.finish()
+        return DeadLetterSpec("", "kafka", topic=topic)
     path = _read_target(table, base, places, example="out/rejects.ndjson")
     mode = _read_mode(table)
     table.finish()
@@ -524,8 +585,10 @@ def _read_dead_letter(table: Table, base: Path, places: dict[str, str]) -> DeadL
 def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> CheckpointSpec:
     path = _read_target(table, base, places, example="out/checkpoint")
     interval_ms = table.duration("interval", "1m", "1m", positive=True)
+    choices = ("at_least_once", "exactly_once")
+    delivery: Any = table.text("delivery", default="at_least_once", choices=choices)
     table.finish()
-    return CheckpointSpec(path, interval_ms)
+    return CheckpointSpec(path, interval_ms, delivery)
 
 
 def _read_mode(table: Table) -> Any:

@@ -102,7 +102,7 @@ class Pipeline:
         schema = job.schema if self._wants_rows else job.schema.select(_columns_used(job))
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
-        self.decode = Decode(schema, self.encode.dictionaries)
+        self.decode = Decode(schema, self.encode.dictionaries, job.source.kafka if job.source else None)
         self.clean = Clean(job)
         self.windows = Windows(job)
         self.derive = Derive(job)
@@ -156,6 +156,10 @@ class Pipeline:
         self._close(outputs)
         return outputs
 
+    def declare(self, source: str, partition: int = 0) -> None:
+        """Announce a partition: the watermark waits for its first row, or until it is marked as idle."""
+        self.clean.watermark.declare(source, partition)
+
     def mark_idle(self, source: str, partition: int = 0) -> Outputs:
         """Stop waiting for a partition until it sends again, and return what that made final."""
         self.clean.watermark.set_idle(source, partition)
@@ -182,7 +186,11 @@ class Pipeline:
             for name in ("gross_amount", "amount")
             if self.job.amount is not None
         ]
-        rows = pa.schema([*self.decode.schema.arrow_schema(), *amounts])
+        types = {"timestamp": pa.timestamp("ms", "UTC"), "int32": pa.int32(), "int64": pa.int64()}
+        details = [
+            pa.field(name, types.get(type_, pa.utf8())) for name, type_ in self.job.message_columns.items()
+        ]
+        rows = pa.schema([*self.decode.schema.arrow_schema(), *details, *amounts])
         return {
             ROWS: rows,
             REJECTS: REJECT_SCHEMA,
@@ -460,7 +468,7 @@ def _identity(job: JobSpec) -> dict[str, str]:
     return {
         "job": job.name,
         "schema": job.schema.fingerprint(),
-        "time": digest(asdict(job.time)),
+        "time": digest({"column": job.time.column, "max_disorder_ms": job.time.max_disorder_ms}),
         "amount": digest(job.amount and asdict(job.amount)),
         "clean": digest(
             [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]

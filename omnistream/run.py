@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -21,6 +21,9 @@ from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
 from omnistream.sink.stdout import StdoutSink
 from omnistream.source import Block, Position, open_source
 from omnistream.spec import REJECTS, CheckpointSpec, JobSpec
+
+if TYPE_CHECKING:
+    from omnistream.sink.kafka import Producer
 
 # The newest, and one to fall back to.
 KEPT_CHECKPOINTS = 2
@@ -145,6 +148,10 @@ def run_job(
     if job.source is None:
         raise JobError([f'{job.file}: source: is missing; add [source] with path = "orders.ndjson"'])
     stop = stop or Stop()
+    if job.source.type == "kafka":
+        from omnistream.run_kafka import run_kafka  # loads a Kafka client, which other jobs do without
+
+        return run_kafka(job, on_progress, stop)
     pipeline, positions, resumed = _start(job)
     blocks = open_source(job.source, positions)
     started = reported = saved = time.monotonic()
@@ -158,14 +165,16 @@ def run_job(
         )
 
     with ExitStack() as on_failure:
-        sinks = _open_sinks(job, pipeline.schemas(), "append" if resumed else None, on_failure)
+        producer = open_job_producer(job)
+        mode: Mode | None = "append" if resumed else None
+        sinks = open_sinks(job, pipeline.schemas(), mode, on_failure, producer)
         while stop.signal is None:
             block = _next(blocks, stop)
             if block is None:
                 break
             if at is not None and at != (block.source, block.partition):
                 # A file that was read to its end must not hold the watermark back.
-                _write(pipeline.mark_idle(*at), sinks)
+                write_outputs(pipeline.mark_idle(*at), sinks)
             at = block.source, block.partition
             outputs = pipeline.push(
                 block.data,
@@ -173,7 +182,7 @@ def run_job(
                 partition=block.partition,
                 first_position=block.first_position,
             )
-            _write(outputs, sinks)
+            write_outputs(outputs, sinks)
             positions[block.source] = block.next
             bytes_read, bytes_total = block.bytes_read, block.bytes_total
             now = time.monotonic()
@@ -185,10 +194,10 @@ def run_job(
                 on_progress(progress())
 
         if stop.signal is None:
-            _write(pipeline.flush(), sinks)
+            write_outputs(pipeline.flush(), sinks)
         elif job.checkpoint is not None:
             _save(job.checkpoint, pipeline, positions, sinks)
-        for sink in _all(sinks):
+        for sink in all_sinks(sinks):
             sink.close()
         on_failure.pop_all()
 
@@ -197,8 +206,7 @@ def run_job(
     last = progress()
     if on_progress is not None:
         on_progress(last)
-    paths = {output: [path for sink in group for path in sink.paths] for output, group in sinks.items()}
-    return RunResult(last, paths, stop.signal.name if stop.signal else "")
+    return RunResult(last, paths_of(sinks), stop.signal.name if stop.signal else "")
 
 
 def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], bool]:
@@ -226,27 +234,57 @@ def _next(blocks: Iterator[Block], stop: Stop) -> Block | None:
 Sinks = dict[str, list[Sink]]
 
 
-def _open_sinks(
-    job: JobSpec, schemas: Mapping[str, pa.Schema], mode: Mode | None, on_failure: ExitStack
+def open_job_producer(job: JobSpec) -> Producer | None:
+    """Return the producer of a job that writes to Kafka."""
+    if "kafka" not in {sink.type for sink in (*job.sinks, job.dead_letter) if sink is not None}:
+        return None
+    from omnistream.sink.kafka import open_producer  # loads a Kafka client, which other jobs do without
+
+    return open_producer(job)
+
+
+def open_sinks(
+    job: JobSpec,
+    schemas: Mapping[str, pa.Schema],
+    mode: Mode | None,
+    on_failure: ExitStack,
+    producer: Producer | None,
 ) -> Sinks:
+    """Open what the job writes to, by output; `on_failure` takes back what is not visible yet."""
     sinks: Sinks = {}
     for spec in job.sinks:
-        sink = open_sink(spec, schemas[spec.output], job.name, mode or spec.mode)
+        schema = schemas[spec.output]
+        sink: Sink
+        if producer is not None and spec.type == "kafka":
+            sink = producer.sink(spec, schema)
+        else:
+            sink = open_sink(spec, schema, job.name, mode or spec.mode)
         on_failure.callback(sink.abort)
         sinks.setdefault(spec.output, []).append(sink)
     if job.dead_letter is not None:
-        letters = open_dead_letter(job.dead_letter, mode or job.dead_letter.mode)
+        letters: Sink
+        if producer is not None and job.dead_letter.type == "kafka":
+            letters = producer.dead_letter(job.dead_letter)
+        else:
+            letters = open_dead_letter(job.dead_letter, mode or job.dead_letter.mode)
         on_failure.callback(letters.abort)
         sinks.setdefault(REJECTS, []).append(letters)
     return sinks
 
 
-def _all(sinks: Sinks) -> Iterator[Sink]:
+def paths_of(sinks: Sinks) -> dict[str, list[str]]:
+    """Return what each output was written to."""
+    return {output: [path for sink in group for path in sink.paths] for output, group in sinks.items()}
+
+
+def all_sinks(sinks: Sinks) -> Iterator[Sink]:
+    """Yield every sink of every output."""
     for group in sinks.values():
         yield from group
 
 
-def _write(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks) -> None:
+def write_outputs(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks) -> None:
+    """Hand each batch to the sinks of its output."""
     for output, batches in outputs.items():
         for sink in sinks.get(output, ()):
             for batch in batches:
@@ -259,7 +297,7 @@ def _save(
     checkpoint: CheckpointSpec, pipeline: Pipeline, positions: Mapping[str, Position], sinks: Sinks
 ) -> None:
     """Make the output durable first: what a checkpoint has passed is never computed again."""
-    for sink in _all(sinks):
+    for sink in all_sinks(sinks):
         sink.flush()
     pipeline.snapshot({source: asdict(each) for source, each in positions.items()}).save(checkpoint.path)
     prune(checkpoint.path, KEPT_CHECKPOINTS)

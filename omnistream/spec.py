@@ -28,23 +28,66 @@ ROWS = "rows"
 REJECTS = "rejects"
 
 
+# librdkafka's settings, in the order of the job file.
+KafkaSettings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSpec:
+    """What a Kafka source has besides its format.
+
+    Attributes
+    ----------
+    topics : tuple of str
+        Names, and patterns that begin with ``^``.
+    start : str or int
+        Where to begin in partitions that have no stored offset: ``earliest``, ``latest``, a time in ms since
+        the epoch; ``stored`` refuses to begin there.
+    until : str or tuple of (str, int, int)
+        ``latest`` is where the log ends at the start of the run; (topic, partition, offset): the first that
+        is not read, and ``latest`` for partitions that are not named. Empty: the run has no end.
+    columns : tuple of (str, str)
+        Columns that a message brings besides its value: (name, ``key``, ``timestamp``, ``partition``,
+        ``offset`` or ``header:<name>``).
+    member : str
+        Tells the processes of a group apart: names the transactional.id and the folder of snapshots.
+    """
+
+    topics: tuple[str, ...]
+    config: KafkaSettings = ()
+    start: str | int = "earliest"
+    until: Literal["", "latest"] | tuple[tuple[str, int, int], ...] = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    member: str = "0"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """Where the messages come from. ``path`` holds files and glob patterns; empty for stdin."""
+    """Where the messages come from. ``path`` holds files and glob patterns; empty for stdin and Kafka."""
 
-    type: Literal["file", "stdin"] = "file"
+    type: Literal["file", "stdin", "kafka"] = "file"
     path: tuple[str, ...] = ()
-    format: Literal["ndjson", "arrow", "parquet"] = "ndjson"
+    format: Literal["ndjson", "arrow", "parquet", "json"] = "ndjson"
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
     batch_bytes: int = 4 << 20
+    kafka: KafkaSpec | None = None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The types of the columns that messages bring besides their values."""
+        types = {"timestamp": "timestamp", "partition": "int32", "offset": "int64"}
+        return {
+            name: types.get(detail, "string") for name, detail in (self.kafka.columns if self.kafka else ())
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSpec:
-    """Event time: its column and the bound on disorder."""
+    """Event time: its column, its disorder, and how long a silent partition is waited for (0: for ever)."""
 
     column: str = "event_time"
     max_disorder_ms: int = 30_000
+    idle_timeout_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +224,13 @@ class SinkSpec:
     """Where the batches of one output go; ``path`` is empty for stdout."""
 
     output: str
-    type: Literal["parquet", "ndjson", "arrow", "stdout"]
+    type: Literal["parquet", "ndjson", "arrow", "stdout", "kafka"]
     path: str = ""
     partition_by: tuple[str, ...] = ()
     mode: Mode = "error"
+    topic: str = ""  # of Kafka, as the rest
+    format: Literal["json"] = "json"
+    key: tuple[str, ...] = ()  # columns; empty: what names a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +238,9 @@ class DeadLetterSpec:
     """Where rejects go."""
 
     path: str
-    type: Literal["ndjson", "parquet"] = "ndjson"
+    type: Literal["ndjson", "parquet", "kafka"] = "ndjson"
     mode: Mode = "error"
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +249,7 @@ class CheckpointSpec:
 
     path: str
     interval_ms: int = 60_000
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +264,8 @@ class JobSpec:
         None when rows carry no amounts.
     source : SourceSpec or None
         None when the caller pushes the data.
+    producer : tuple of (str, str)
+        librdkafka's settings for the one producer that all Kafka sinks share.
     """
 
     name: str
@@ -232,12 +282,23 @@ class JobSpec:
     sinks: tuple[SinkSpec, ...] = ()
     dead_letter: DeadLetterSpec | None = None
     checkpoint: CheckpointSpec | None = None
+    producer: KafkaSettings = ()
     file: str = "<dict>"
 
     @property
     def columns(self) -> dict[str, str]:
         """The types of the columns that windows and the output ``rows`` see."""
-        return with_amounts(schema_columns(self.schema), self.amount)
+        return with_amounts({**schema_columns(self.schema), **self.message_columns}, self.amount)
+
+    @property
+    def message_columns(self) -> dict[str, str]:
+        """The types of the columns that messages bring besides their values."""
+        return self.source.columns if self.source else {}
+
+    @property
+    def exactly_once(self) -> bool:
+        """Whether results and offsets move in one Kafka transaction."""
+        return self.checkpoint is not None and self.checkpoint.delivery == "exactly_once"
 
     def overwriting(self) -> JobSpec:
         """Return the job with sinks that replace what is there."""

@@ -167,10 +167,11 @@ Status KafkaConsumer::committed(std::vector<KafkaPartition>* partitions, int tim
     return {};
 }
 
-Status KafkaConsumer::commit(const std::vector<KafkaPartition>& partitions) {
+Status KafkaConsumer::commit(const std::vector<KafkaPartition>& partitions, bool* refused) {
     const List list = to_list(*library_, client_, partitions);
     int error = library_->commit(client_, list.get(), 0);
     for (int i = 0; error == 0 && i < list->cnt; ++i) error = list->elems[i].err;
+    *refused = error == kIllegalGeneration || error == kUnknownMember || error == kRebalanceInProgress;
     return error == 0 ? Status() : failed("kafka: committing offsets", error);
 }
 
@@ -233,6 +234,7 @@ Status KafkaConsumer::seek(const std::vector<KafkaPartition>& partitions, int ti
         library_->error_destroy(error);
     }
     for (int i = 0; code == 0 && i < list->cnt; ++i) code = list->elems[i].err;
+    if (code == 0) code = library_->resume_partitions(client_, list.get());
     return code == 0 ? Status() : failed("kafka: going back to the committed offsets", code);
 }
 

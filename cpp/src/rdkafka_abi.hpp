@@ -181,6 +181,7 @@ using DeliveryCallback = void(rd_kafka_s*, const rd_kafka_message_t*, void*);
     X(const char*, rebalance_protocol, (rd_kafka_s*))                                                        \
     X(int, assignment_lost, (rd_kafka_s*))                                                                   \
     X(int, pause_partitions, (rd_kafka_s*, rd_kafka_topic_partition_list_t*))                                \
+    X(int, resume_partitions, (rd_kafka_s*, rd_kafka_topic_partition_list_t*))                               \
     X(rd_kafka_error_s*, seek_partitions, (rd_kafka_s*, rd_kafka_topic_partition_list_t*, int))              \
     X(int, committed, (rd_kafka_s*, rd_kafka_topic_partition_list_t*, int))                                  \
     X(int, commit, (rd_kafka_s*, const rd_kafka_topic_partition_list_t*, int))                               \

@@ -13,7 +13,7 @@ from omnistream.sink.json_text import check_json_types
 from omnistream.sink.parquet import ParquetSink
 from omnistream.sink.stdout import StdoutSink
 
-__all__ = ["REJECT_SCHEMA", "SINKS", "Sink", "SinkSpec", "open_dead_letter", "open_sink"]
+__all__ = ["REJECT_SCHEMA", "SINKS", "Mode", "Sink", "SinkSpec", "open_dead_letter", "open_sink"]
 
 Mode = Literal["error", "overwrite", "append"]
 

@@ -51,11 +51,16 @@ def _is_list(kind: Any) -> bool:
     return bool(is_a.is_list(kind) or is_a.is_large_list(kind) or is_a.is_fixed_size_list(kind))
 
 
+def json_objects(batch: pa.RecordBatch) -> Array:
+    """Render rows as an array of JSON objects."""
+    return join_text([*_members(batch.schema.names, batch.columns), "}"])
+
+
 def json_lines(batch: pa.RecordBatch) -> Iterator[pa.Buffer]:
     """Render rows as JSON objects, one a line."""
     for start in range(0, batch.num_rows, ROWS_PER_CHUNK):
         chunk = batch.slice(start, ROWS_PER_CHUNK)
-        yield _text_bytes(_join([*_members(chunk.schema.names, chunk.columns), "}\n"]))
+        yield _text_bytes(join_text([*_members(chunk.schema.names, chunk.columns), "}\n"]))
 
 
 def reject_lines(batch: pa.RecordBatch) -> Iterator[pa.Buffer]:
@@ -64,7 +69,7 @@ def reject_lines(batch: pa.RecordBatch) -> Iterator[pa.Buffer]:
         chunk = batch.slice(start, ROWS_PER_CHUNK)
         known = chunk.drop_columns(["bytes"])
         message = _message_member(chunk.column("bytes"))
-        yield _text_bytes(_join([*_members(known.schema.names, known.columns), ",", message, "}\n"]))
+        yield _text_bytes(join_text([*_members(known.schema.names, known.columns), ",", message, "}\n"]))
 
 
 def _members(names: Sequence[str], columns: Sequence[Array]) -> Iterator[Any]:
@@ -77,7 +82,7 @@ def _members(names: Sequence[str], columns: Sequence[Array]) -> Iterator[Any]:
 
 def _message_member(column: Array) -> Array:
     try:
-        return _join(['"text":', json_text(column.cast(TEXT))])
+        return join_text(['"text":', json_text(column.cast(TEXT))])
     except pa.ArrowInvalid:  # some message is not UTF-8: one by one
         return pa.array([_one_message(message) for message in column.to_pylist()], TEXT)
 
@@ -99,13 +104,13 @@ def json_text(column: Array) -> Array:
             return json_text(column.dictionary_decode())
         text = json_text(column.dictionary).take(column.indices)
     elif is_a.is_string(kind) or is_a.is_large_string(kind):
-        text = _join(['"', _escaped(column.cast(TEXT)), '"'])
+        text = join_text(['"', _escaped(column.cast(TEXT)), '"'])
     elif is_a.is_timestamp(kind):
         # "2024-03-01 08:00:00.000" in UTC. As text without a time zone: with one it takes 30 times as long.
         plain = column.cast(pa.timestamp(kind.unit)).cast(TEXT)
-        text = _join(['"', pc.utf8_replace_slice(plain, 10, 11, "T"), 'Z"' if kind.tz else '"'])
+        text = join_text(['"', pc.utf8_replace_slice(plain, 10, 11, "T"), 'Z"' if kind.tz else '"'])
     elif is_a.is_date(kind):
-        text = _join(['"', column.cast(TEXT), '"'])
+        text = join_text(['"', column.cast(TEXT), '"'])
     elif is_a.is_floating(kind):
         # JSON has no NaN and no infinity.
         text = pc.if_else(pc.is_finite(column), column.cast(TEXT), pa.scalar(None, TEXT))
@@ -120,14 +125,14 @@ def json_text(column: Array) -> Array:
 
 
 def _struct_text(names: list[str], column: Array) -> Array | str:
-    return _join([*_members(names, column.flatten()), "}"]) if names else "{}"
+    return join_text([*_members(names, column.flatten()), "}"]) if names else "{}"
 
 
 def _list_text(column: Array) -> Array:
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), json_text(column.flatten()))
-    joined = _join(["[", pc.binary_join(values, pa.scalar(",", TEXT)), "]"])
+    joined = join_text(["[", pc.binary_join(values, pa.scalar(",", TEXT)), "]"])
     return pc.if_else(column.is_valid(), joined, pa.scalar(None, TEXT))
 
 
@@ -141,7 +146,7 @@ def _escaped(text: Array) -> Array:
     return text
 
 
-def _join(pieces: Sequence[Any]) -> Array:
+def join_text(pieces: Sequence[Any]) -> Array:
     """Concatenate arrays and constants, value by value."""
     scalars = [pa.scalar(piece, TEXT) if isinstance(piece, str) else piece for piece in pieces]
     return pc.binary_join_element_wise(*scalars, pa.scalar("", TEXT))

@@ -141,14 +141,15 @@ public:
     Status offsets_at(std::vector<KafkaPartition>* partitions, int timeout_ms);
     // The group's committed offsets and their metadata; kKafkaNoOffset where there is none.
     Status committed(std::vector<KafkaPartition>* partitions, int timeout_ms);
-    Status commit(const std::vector<KafkaPartition>& partitions);
+    // `refused`: the group has moved on without this member.
+    Status commit(const std::vector<KafkaPartition>& partitions, bool* refused);
 
     Status subscribe(const std::vector<std::string>& topics);
     // Reads `partitions` from their offsets, besides those that are read already. With a subscription only
     // for partitions that a rebalance has handed over.
     Status assign(const std::vector<KafkaPartition>& partitions);
     Status unassign(const std::vector<KafkaPartition>& partitions);
-    // Moves partitions that are read to other offsets. What was fetched is dropped.
+    // Moves partitions that are read to other offsets, paused ones as well. What was fetched is dropped.
     Status seek(const std::vector<KafkaPartition>& partitions, int timeout_ms);
     Status pause(const std::vector<KafkaPartition>& partitions);
     [[nodiscard]] bool cooperative() const;

@@ -1,0 +1,268 @@
+"""How input, state and output move together when the input is Kafka: the order of the steps.
+
+Between two checkpoints (`omnistream.run_kafka` has the loop)::
+
+    poll       messages of the partitions that this member has
+    push       decode, clean, window: `Pipeline.push`
+    write      results to the sinks; Kafka sinks write into the open transaction, if delivery is exactly once
+
+A checkpoint (`Delivery.checkpoint`)::
+
+    flush      what was written is durable, or is in the transaction
+    save       the snapshot of the state is durable, and has a name
+    commit     the offsets of what was read, each with the snapshot's name as its metadata:
+               at least once: to the group; exactly once: into the transaction, which is then committed
+    retire     snapshots that no committed offset names are removed
+
+So a committed offset always names a snapshot that is there. Who gets a partition (`Delivery.assigned`) reads
+the committed offset, takes the state of just that snapshot and goes on from there; whatever was done after it
+has left nothing behind (exactly once: its transaction was aborted), or will be done again with the same keys
+(at least once).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omnistream import _core
+from omnistream.checkpoint import Snapshot, latest, prune, remove
+from omnistream.errors import NotCommittedError, StateError
+from omnistream.pipeline import Pipeline
+from omnistream.sink.kafka import Producer, member_of
+from omnistream.source.kafka import KafkaSource, Partition
+from omnistream.spec import CheckpointSpec, JobSpec
+
+log = logging.getLogger(__name__)
+
+# Kept besides those that committed offsets name.
+KEPT_SNAPSHOTS = 2
+
+
+class Delivery:
+    """One member's state, and its checkpoints.
+
+    Parameters
+    ----------
+    flush_sinks : callable
+        Makes durable what was written; leaves alone what a transaction holds.
+    producer : Producer or None
+        None when no sink is Kafka.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+        A new one whenever state is taken back to a snapshot.
+    """
+
+    def __init__(
+        self, job: JobSpec, source: KafkaSource, producer: Producer | None, flush_sinks: Callable[[], None]
+    ) -> None:
+        self.job = job
+        self.source = source
+        self.producer = producer
+        self.pipeline = Pipeline(job)
+        self.dirty = False  # whether there is anything that the last checkpoint does not have
+        self._flush_sinks = flush_sinks
+        self._checkpoint: CheckpointSpec | None = job.checkpoint
+        self._member = member_of(job)
+
+    # --- checkpoints ---
+
+    def checkpoint(self) -> None:
+        """Commit all that was read, together with its state and its results.
+
+        Raises
+        ------
+        NotCommittedError
+            When the group or the transaction refuses it: `rewind` then.
+        """
+        if self._checkpoint is None or not self.dirty:
+            return
+        self._flush_sinks()
+        self.source.resolve_positions()
+        snapshot = self.save()
+        self.commit(snapshot)
+        self.dirty = False
+        self.retire()
+
+    def save(self) -> str:
+        """Make the state durable; returns the name of the snapshot."""
+        positions = {str(partition): offset for partition, offset in self.source.positions.items()}
+        return f"{self._member}/{self.pipeline.snapshot(positions).save(self._folder(self._member)).name}"
+
+    def commit(self, snapshot: str) -> None:
+        """Commit the offsets; `snapshot` is empty where there is no state to go on from."""
+        metadata = json.dumps({"job": self.job.name, "snapshot": snapshot}) if snapshot else ""
+        offsets = [
+            _core.KafkaPartition(*partition, offset, metadata)
+            for partition, offset in self.source.positions.items()
+        ]
+        if self.job.exactly_once and self.producer is not None:
+            if offsets:
+                self.producer.send_offsets(offsets, self.source.consumer)
+            self.producer.commit()
+            self.producer.begin()
+        elif offsets:
+            self.source.commit(offsets)
+
+    def retire(self) -> None:
+        """Remove this member's snapshots that are older than the newest and that nobody will ask for.
+
+        A partition that has gone to another member names the snapshot it went with until that member commits.
+        """
+        prune(self._folder(self._member), KEPT_SNAPSHOTS, self._asked_for())
+
+    def finish(self) -> None:
+        """Commit after the end of the input: every window is closed, so there is no state to keep."""
+        if self._checkpoint is None:
+            return
+        self._flush_sinks()
+        self.source.resolve_positions()
+        self.commit("")
+        self.dirty = False
+        remove(self._folder(self._member), self._asked_for())
+
+    def _asked_for(self) -> set[str]:
+        """Return those of this member's snapshots that committed offsets name."""
+        named = [snapshot.partition("/") for _, snapshot in self._committed(self.source.partitions())]
+        return {name for member, _, name in named if member == self._member}
+
+    # --- partitions come and go ---
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        """Take partitions over, with the state that their committed offsets name."""
+        self.source.assign(self._recover(partitions))
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Give partitions back: all they have brought is committed first."""
+        try:
+            self.checkpoint()
+        except NotCommittedError as refused:
+            log.warning("%s; going back to the last checkpoint", refused)
+            self._abort()
+            self._reset([each for each in self.source.positions if each not in partitions])
+        else:
+            for partition in partitions:
+                self._give_up(partition)
+        self.source.unassign(partitions)
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Drop partitions that the group has given away: what was not committed is for others to do."""
+        log.warning("the group went on without this member, which joins it again: %s", _listed(partitions))
+        self._abort()
+        self.source.unassign(partitions)
+        self._reset(list(self.source.positions))
+
+    def rewind(self) -> None:
+        """Go back to the last checkpoint, with the partitions that are still here."""
+        self._abort()
+        self._reset(list(self.source.positions))
+
+    def _abort(self) -> None:
+        if self.job.exactly_once and self.producer is not None:
+            self.producer.abort()
+            self.producer.begin()
+        self.dirty = False
+
+    def _reset(self, partitions: list[Partition]) -> None:
+        self.pipeline = Pipeline(self.job)
+        if partitions:
+            self.source.seek(self._recover(partitions))
+
+    # --- state of partitions ---
+
+    def _recover(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Take back the state of partitions; returns where to go on in each."""
+        offsets: dict[Partition, int] = {}
+        if self._checkpoint is not None or self.source.spec.start == "stored":
+            by_snapshot: dict[str, list[Partition]] = {}
+            for each, snapshot in self._committed(partitions):
+                partition = Partition(each.topic, each.partition)
+                offsets[partition] = each.offset
+                if snapshot:
+                    by_snapshot.setdefault(snapshot, []).append(partition)
+            if self._checkpoint is not None:
+                for snapshot, group in by_snapshot.items():
+                    self._take(snapshot, group, offsets)
+        for partition in partitions:
+            if partition not in offsets:
+                offsets[partition] = self.source.first_offset(partition)
+            self.pipeline.declare(*partition)
+        log.info("reading %s", ", ".join(f"{each} from {offset}" for each, offset in offsets.items()))
+        return offsets
+
+    def _committed(self, partitions: Iterable[Partition]) -> list[tuple[_core.KafkaPartition, str]]:
+        """Return the committed offsets, where there are any, and the snapshots that they name ("": none)."""
+        return [
+            (each, self._named(each))
+            for each in self.source.committed(partitions)
+            if each.offset != _core.KAFKA_NO_OFFSET
+        ]
+
+    def _named(self, committed: _core.KafkaPartition) -> str:
+        try:
+            metadata: dict[str, Any] = json.loads(committed.metadata)
+            job, snapshot = metadata["job"], str(metadata["snapshot"])
+        except (ValueError, KeyError, TypeError):
+            return ""  # committed by something else, or moved by an operator: the state begins anew there
+        if job != self.job.name:
+            place = f"{committed.topic}[{committed.partition}]"
+            raise StateError(
+                f"{place}: the group's offsets are of the job {job!r}, not of {self.job.name!r}: "
+                'give each job a "group.id" of its own'
+            )
+        return snapshot
+
+    def _take(self, name: str, partitions: list[Partition], offsets: dict[Partition, int]) -> None:
+        """Add what a snapshot has of the partitions to the state."""
+        member, _, number = name.partition("/")
+        folder = self._folder(member) / number
+        if not folder.is_dir():
+            raise StateError(
+                f"{folder}: is missing, and the committed offset of {partitions[0]} names it: "
+                "bring it back, or reset the group's offsets to begin with no state"
+            )
+        snapshot = Snapshot.load(folder)
+        positions: dict[str, int] = snapshot.manifest["positions"]
+        for partition in partitions:
+            if positions.get(str(partition)) != offsets[partition]:
+                raise StateError(
+                    f"{folder}: is of offset {positions.get(str(partition))} of {partition}, and the group "
+                    f"has committed {offsets[partition]}: reset the group's offsets to begin with no state"
+                )
+        self._take_parts(snapshot, positions, partitions)
+
+    def _take_parts(self, snapshot: Snapshot, positions: dict[str, int], partitions: list[Partition]) -> None:
+        whole = positions.keys() == {str(each) for each in partitions}
+        if not whole or self.pipeline.metrics().messages:
+            raise StateError(
+                f"{_listed(partitions)}: the state would have to be parted from that of "
+                f"{', '.join(positions)}, which is one: run one member, or give each topics of its own"
+            )
+        self.pipeline = Pipeline.restore(snapshot, self.job)
+
+    def _give_up(self, partition: Partition) -> None:
+        others = [each for each in self.source.positions if each != partition]
+        if others and self.pipeline.metrics().messages:
+            raise StateError(
+                f"another member takes {partition}, whose state is one with that of {_listed(others)}: "
+                "run one member, or give each member topics of its own"
+            )
+        self.pipeline = Pipeline(self.job)
+
+    def _folder(self, member: str) -> Path:
+        assert self._checkpoint is not None
+        return Path(self._checkpoint.path) / member
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this member has a checkpoint, so that files are added to and not begun."""
+        return self._checkpoint is not None and latest(self._folder(self._member)) is not None
+
+
+def _listed(partitions: Iterable[Partition]) -> str:
+    return ", ".join(map(str, partitions))

@@ -1,0 +1,171 @@
+"""Runs a job whose input is Kafka: the loop around the steps of `omnistream.delivery`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import pyarrow as pa
+
+from omnistream.delivery import Delivery
+from omnistream.errors import NotCommittedError, SourceError
+from omnistream.idleness import Idleness
+from omnistream.run import (
+    PROGRESS_INTERVAL_S,
+    Progress,
+    RunResult,
+    Stop,
+    all_sinks,
+    open_job_producer,
+    open_sinks,
+    paths_of,
+    write_outputs,
+)
+from omnistream.sink import Mode
+from omnistream.source.kafka import MESSAGE_FORMATS, KafkaSource, Partition
+from omnistream.spec import JobSpec
+
+log = logging.getLogger(__name__)
+
+# A checkpoint that is refused again and again is no passing trouble of the group.
+MOST_REFUSALS = 5
+
+
+def run_kafka(
+    job: JobSpec, on_progress: Callable[[Progress], None] | None = None, stop: Stop | None = None
+) -> RunResult:
+    """Run until ``source.until``, or until asked to stop; see `omnistream.run.run_job`.
+
+    A job with a [checkpoint] shares the partitions with the members of its group, and commits. Without one it
+    reads all partitions on its own and commits nothing.
+    """
+    return _Run(job, stop or Stop(), on_progress).run()
+
+
+class _Run:
+    """One run; the methods stand in the order in which they are called."""
+
+    def __init__(self, job: JobSpec, stop: Stop, on_progress: Callable[[Progress], None] | None) -> None:
+        if job.source is None:
+            raise SourceError("the job has no source")
+        self.job = job
+        self.stop = stop
+        self.on_progress = on_progress
+        self.interval_s = job.checkpoint.interval_ms / 1_000 if job.checkpoint is not None else None
+        self.idleness: Idleness[Partition] = Idleness(job.time.idle_timeout_ms / 1_000)
+        self.messages = MESSAGE_FORMATS[job.source.format]
+        self.source = KafkaSource(job.source, group=job.name, shared=job.checkpoint is not None)
+        self.started = self.saved = self.reported = time.monotonic()
+        self.refusals = 0
+
+    def run(self) -> RunResult:
+        with ExitStack() as on_failure:
+            # The source is closed first, so that others take over before the sinks are gone.
+            on_failure.callback(self.source.close)
+            # Transactions that an earlier process left open end here, before committed offsets are read.
+            producer = open_job_producer(self.job)
+            self.delivery = Delivery(self.job, self.source, producer, self.flush_sinks)
+            schemas = self.delivery.pipeline.schemas()
+            mode: Mode | None = "append" if self.delivery.resumed else None
+            self.sinks = open_sinks(self.job, schemas, mode, on_failure, producer)
+            if partitions := self.source.join():
+                self.rebalanced("assigned", partitions)
+            while self.stop.signal is None and not self.source.ended:
+                try:
+                    self.step()
+                except NotCommittedError as refused:
+                    self.rewind(refused)
+            self.finish()
+            on_failure.pop_all()
+        self.report(time.monotonic(), last=True)
+        signal = self.stop.signal
+        return RunResult(self.progress(), paths_of(self.sinks), signal.name if signal else "")
+
+    def step(self) -> None:
+        """Poll once, and do what is due."""
+        blocks = self.source.poll()
+        now = time.monotonic()
+        for block in blocks:
+            partition = Partition(block.topic, block.partition)
+            self.delivery.dirty = True
+            self.idleness.saw(partition, now)
+            self.write(
+                self.delivery.pipeline.push(
+                    self.messages(block),
+                    source=block.topic,
+                    partition=block.partition,
+                    first_position=block.first_offset,
+                )
+            )
+        while (change := self.source.rebalance()) is not None:
+            self.rebalanced(*change)
+        self.rest(now)
+        if self.interval_s is not None and now - self.saved >= self.interval_s:
+            self.delivery.checkpoint()
+            self.saved = time.monotonic()
+            self.refusals = 0
+        self.report(now)
+
+    def write(self, outputs: Mapping[str, Sequence[pa.RecordBatch]]) -> None:
+        """Hand results to the sinks."""
+        if outputs:
+            self.delivery.dirty = True
+            write_outputs(outputs, self.sinks)
+
+    def rest(self, now: float) -> None:
+        """Let event time go on without the partitions that are silent."""
+        for partition in self.idleness.fallen_silent(now, self.caught_up):
+            self.write(self.delivery.pipeline.mark_idle(*partition))
+        silence_s = self.idleness.silence_s(now)
+        newest_ms = self.delivery.pipeline.clean.watermark.max_event_time_ms
+        if silence_s is not None and newest_ms > 0:
+            watermark_ms = newest_ms - self.job.time.max_disorder_ms + int(silence_s * 1_000)
+            self.write(self.delivery.pipeline.advance(watermark_ms))
+
+    def caught_up(self, partition: Partition) -> bool:
+        return self.source.caught_up(partition)
+
+    def rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
+        """Do what the group asks for."""
+        if kind == "assigned":
+            self.delivery.assigned(partitions)
+            self.idleness.add(partitions, time.monotonic())
+        else:
+            (self.delivery.revoked if kind == "revoked" else self.delivery.lost)(partitions)
+            self.idleness.remove(partitions)
+
+    def rewind(self, refused: NotCommittedError) -> None:
+        """Go back to the last checkpoint."""
+        self.refusals += 1
+        if self.refusals > MOST_REFUSALS:
+            raise refused
+        log.warning("%s; going back to the last checkpoint", refused)
+        self.delivery.rewind()
+
+    def finish(self) -> None:
+        """End in good order: at the end of the input everything is closed, else the state is kept."""
+        if self.stop.signal is None:
+            self.write(self.delivery.pipeline.flush())
+            self.delivery.finish()
+        else:
+            self.delivery.checkpoint()
+        for sink in all_sinks(self.sinks):
+            sink.close()
+        self.source.close()
+
+    def flush_sinks(self) -> None:
+        """Make durable what was written, but for what a transaction holds."""
+        for sink in all_sinks(self.sinks):
+            sink.flush()
+
+    def report(self, now: float, last: bool = False) -> None:
+        """Tell how far the run is, a few times a second."""
+        if self.on_progress is not None and (last or now - self.reported >= PROGRESS_INTERVAL_S):
+            self.reported = now
+            self.on_progress(self.progress())
+
+    def progress(self) -> Progress:
+        metrics = self.delivery.pipeline.metrics()
+        return Progress(metrics, time.monotonic() - self.started, self.source.bytes_read, 0)
