@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "omnistream/arrow_abi.hpp"
+#include "omnistream/avro.hpp"
 #include "omnistream/clean.hpp"
 #include "omnistream/decode.hpp"
 #include "omnistream/demand.hpp"
@@ -245,6 +246,90 @@ std::shared_ptr<Origin> origin_of(std::string source, std::int32_t partition, st
     return origin;
 }
 
+// A list of bytes, or an Arrow array of binary or text, one message each.
+std::shared_ptr<Origin> origin_of_messages(const py::object& messages, std::string source,
+                                           std::int32_t partition, std::int64_t first_position) {
+    auto origin = origin_of(std::move(source), partition, first_position);
+    if (py::isinstance<py::list>(messages) || py::isinstance<py::tuple>(messages)) {
+        // A private list: the caller may change theirs while the bytes are still in use.
+        py::list held;
+        for (const py::handle item : messages) {
+            char* data = nullptr;
+            Py_ssize_t size = 0;
+            if (PyBytes_AsStringAndSize(item.ptr(), &data, &size) != 0) throw py::error_already_set();
+            origin->messages.push_back(
+                {data, static_cast<std::uint32_t>(size), static_cast<std::int32_t>(origin->messages.size())});
+            held.append(item);
+        }
+        origin->owner = keep(std::move(held));
+    } else {
+        const Imported in = arrow_array(messages);
+        check(import_messages(*in.schema, in.array, origin.get()));
+    }
+    return origin;
+}
+
+std::vector<std::shared_ptr<Dictionary>> dictionaries_of(
+    const Schema& schema, const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
+    std::vector<std::shared_ptr<Dictionary>> dictionaries;
+    for (const Field& field : schema.fields) {
+        const bool wanted = field.type == Type::dictionary;
+        const auto found = known.find(field.name);
+        if (wanted && found == known.end())
+            throw py::value_error("no dictionary for the field '" + field.name + "'");
+        dictionaries.push_back(wanted ? found->second : nullptr);
+    }
+    return dictionaries;
+}
+
+AvroSchema avro_schema_of(const py::list& types) {
+    static const std::pair<const char*, AvroType::Kind> kKinds[] = {
+        {"null", AvroType::null},        {"boolean", AvroType::boolean}, {"int", AvroType::integer},
+        {"long", AvroType::integer},     {"float", AvroType::float32},   {"double", AvroType::float64},
+        {"bytes", AvroType::bytes},      {"string", AvroType::string},   {"fixed", AvroType::fixed},
+        {"enum", AvroType::enumeration}, {"record", AvroType::record},   {"array", AvroType::array},
+        {"map", AvroType::map},          {"union", AvroType::either},
+    };
+    static const std::pair<const char*, AvroType::Logical> kLogicals[] = {
+        {"", AvroType::plain},      {"decimal", AvroType::decimal}, {"moment", AvroType::moment},
+        {"local", AvroType::local}, {"clock", AvroType::clock},     {"uuid", AvroType::uuid},
+    };
+    const auto named = [](const auto& table, const std::string& name) {
+        for (const auto& [known, value] : table)
+            if (name == known) return value;
+        throw py::value_error("unknown Avro type '" + name + "'");
+    };
+    AvroSchema schema;
+    for (const py::handle item : types) {
+        const auto options = item.cast<py::dict>();
+        AvroType& type = schema.emplace_back();
+        type.kind = named(kKinds, get<std::string>(options, "kind"));
+        type.logical = named(kLogicals, get_or<std::string>(options, "logical", ""));
+        type.names = get_or<std::vector<std::string>>(options, "names", {});
+        type.children = get_or<std::vector<std::uint32_t>>(options, "children", {});
+        type.size = get_or<std::int64_t>(options, "size", 0);
+        type.scale = get_or<std::int32_t>(options, "scale", 0);
+    }
+    return schema;
+}
+
+// `writer_of` gives the types of a schema id's writer, or None for an id that nobody knows.
+struct PythonAvroDecoder {
+    AvroDecoder decoder;
+    py::object writer_of;
+
+    void learn(const Origin& origin) {
+        for (const std::uint32_t id : decoder.unknown_ids(origin)) {
+            const py::object types = writer_of(id);
+            if (types.is_none()) {
+                decoder.refuse(id);
+            } else {
+                check(decoder.learn(id, avro_schema_of(types)));
+            }
+        }
+    }
+};
+
 // ---- results ----
 
 py::tuple decoded_to_python(const Decoded& decoded) {
@@ -372,14 +457,7 @@ PYBIND11_MODULE(_core, m) {
         .def(py::init([](const py::dict& options,
                          const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
                  Schema schema = schema_of(options);
-                 std::vector<std::shared_ptr<Dictionary>> dictionaries;
-                 for (const Field& field : schema.fields) {
-                     const bool wanted = field.type == Type::dictionary;
-                     const auto found = known.find(field.name);
-                     if (wanted && found == known.end())
-                         throw py::value_error("no dictionary for the field '" + field.name + "'");
-                     dictionaries.push_back(wanted ? found->second : nullptr);
-                 }
+                 auto dictionaries = dictionaries_of(schema, known);
                  return std::make_unique<Decoder>(std::move(schema), std::move(dictionaries));
              }),
              py::arg("schema"), py::arg("dictionaries"))
@@ -402,24 +480,8 @@ PYBIND11_MODULE(_core, m) {
             "decode_messages",
             [](Decoder& decoder, const py::object& messages, std::string source, std::int32_t partition,
                std::int64_t first_position) {
-                auto origin = origin_of(std::move(source), partition, first_position);
-                if (py::isinstance<py::list>(messages) || py::isinstance<py::tuple>(messages)) {
-                    // A private list: the caller may change theirs while the bytes are still in use.
-                    py::list held;
-                    for (const py::handle item : messages) {
-                        char* data = nullptr;
-                        Py_ssize_t size = 0;
-                        if (PyBytes_AsStringAndSize(item.ptr(), &data, &size) != 0)
-                            throw py::error_already_set();
-                        origin->messages.push_back({data, static_cast<std::uint32_t>(size),
-                                                    static_cast<std::int32_t>(origin->messages.size())});
-                        held.append(item);
-                    }
-                    origin->owner = keep(std::move(held));
-                } else {
-                    const Imported in = arrow_array(messages);
-                    check(import_messages(*in.schema, in.array, origin.get()));
-                }
+                const auto origin =
+                    origin_of_messages(messages, std::move(source), partition, first_position);
                 Decoded decoded;
                 without_gil([&] { return decoder.decode_messages(origin, &decoded); });
                 return decoded_to_python(decoded);
@@ -429,6 +491,38 @@ PYBIND11_MODULE(_core, m) {
         .def("decode_block", [](Decoder& decoder, const std::shared_ptr<MessageBlock>& block) {
             Decoded decoded;
             without_gil([&] { return decoder.decode_messages(origin_of_block(block), &decoded); });
+            return decoded_to_python(decoded);
+        });
+    py::class_<PythonAvroDecoder>(m, "AvroDecoder")
+        .def(py::init([](const py::dict& options,
+                         const std::map<std::string, std::shared_ptr<Dictionary>>& known,
+                         const py::object& writer, bool framed) {
+                 Schema schema = schema_of(options);
+                 auto dictionaries = dictionaries_of(schema, known);
+                 auto made = std::unique_ptr<PythonAvroDecoder>(new PythonAvroDecoder{
+                     AvroDecoder(std::move(schema), std::move(dictionaries), framed), writer});
+                 if (!framed) check(made->decoder.learn(0, avro_schema_of(writer)));
+                 return made;
+             }),
+             py::arg("schema"), py::arg("dictionaries"), py::arg("writer"), py::arg("framed"))
+        .def(
+            "decode_messages",
+            [](PythonAvroDecoder& self, const py::object& messages, std::string source,
+               std::int32_t partition, std::int64_t first_position) {
+                const auto origin =
+                    origin_of_messages(messages, std::move(source), partition, first_position);
+                self.learn(*origin);
+                Decoded decoded;
+                without_gil([&] { return self.decoder.decode_messages(origin, &decoded); });
+                return decoded_to_python(decoded);
+            },
+            py::arg("messages"), py::arg("source") = "push", py::arg("partition") = 0,
+            py::arg("first_position") = 0)
+        .def("decode_block", [](PythonAvroDecoder& self, const std::shared_ptr<MessageBlock>& block) {
+            const auto origin = origin_of_block(block);
+            self.learn(*origin);
+            Decoded decoded;
+            without_gil([&] { return self.decoder.decode_messages(origin, &decoded); });
             return decoded_to_python(decoded);
         });
     m.def("decode_isa", &decode_isa);

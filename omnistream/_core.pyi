@@ -53,6 +53,23 @@ class Decoder:
     def decode_block(self, block: MessageBlock) -> tuple[Batch, Batch, dict[str, int]]:
         """Messages of one Kafka partition to (batch, rejects, counts). A block can be decoded once."""
 
+class AvroDecoder:
+    """Compiled from ``Schema.to_core()``.
+
+    ``framed``: messages carry the id of their schema, and ``writer`` is called with each new id for its types
+    (``omnistream.avro``), or None for an id that nobody knows. Else ``writer`` is the types of all messages.
+    """
+
+    def __init__(
+        self, schema: dict[str, Any], dictionaries: dict[str, Dictionary], writer: object, framed: bool
+    ) -> None: ...
+    def decode_messages(
+        self, messages: object, source: str = ..., partition: int = ..., first_position: int = ...
+    ) -> tuple[Batch, Batch, dict[str, int]]:
+        """Messages (an Arrow binary or string array, or a list of bytes) to (batch, rejects, counts)."""
+    def decode_block(self, block: MessageBlock) -> tuple[Batch, Batch, dict[str, int]]:
+        """Messages of one Kafka partition to (batch, rejects, counts). A block can be decoded once."""
+
 def decode_isa() -> str: ...
 def decode_isas() -> list[str]: ...
 def force_decode_isa(name: str) -> None: ...

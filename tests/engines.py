@@ -7,6 +7,7 @@ plain rows: a decimal is an int of 1/10000, a timestamp an int of ms, null is No
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from omnistream.avro import parse_avro_schema
 from omnistream.time_zone import zone_offsets
 from tests import reference
 
@@ -38,6 +40,9 @@ class ReferenceEngine:
 
     def decoder(self, schema: dict[str, Any]) -> ReferenceDecoder:
         return ReferenceDecoder(schema)
+
+    def avro_decoder(self, schema: dict[str, Any], writers: dict[int | None, Any]) -> ReferenceAvroDecoder:
+        return ReferenceAvroDecoder(schema, writers)
 
     def add_amounts(self, decoded: Result, types: dict[str, str]) -> tuple[Result, list[int]]:
         rows = [reference.Row(dict(row.values), row.message, row.line) for row in decoded.native]
@@ -72,6 +77,16 @@ class ReferenceDecoder:
 
     def _result(self, decoded: tuple[list[reference.Row], list[dict[str, Any]], dict[str, int]]) -> Result:
         rows, rejects, counts = decoded
+        return Result([row.values for row in rows], rows, rejects, counts)
+
+
+@dataclass
+class ReferenceAvroDecoder:
+    schema: dict[str, Any]
+    writers: dict[int | None, Any]
+
+    def messages(self, messages: list[bytes], **origin: Any) -> Result:
+        rows, rejects, counts = reference.decode_avro(self.schema, messages, self.writers, **origin)
         return Result([row.values for row in rows], rows, rejects, counts)
 
 
@@ -143,6 +158,16 @@ class CpuEngine:
         dictionaries = {name: self.core.Dictionary() for name in names}
         with self.forced_isa():
             return CpuDecoder(self.core.Decoder(schema, dictionaries), dictionaries)
+
+    def avro_decoder(self, schema: dict[str, Any], writers: dict[int | None, Any]) -> CpuDecoder:
+        """``writers`` by schema id, as JSON; of the only one without a frame the id is None."""
+        types = {id_: parse_avro_schema(json.dumps(writer)) for id_, writer in writers.items() if writer}
+        names = [each["name"] for each in schema["fields"] if each["type"] == "dictionary"]
+        dictionaries = {name: self.core.Dictionary() for name in names}
+        writer = types.get(None, types.get)
+        return CpuDecoder(
+            self.core.AvroDecoder(schema, dictionaries, writer, None not in types), dictionaries
+        )
 
     def add_amounts(self, decoded: Result, types: dict[str, str]) -> tuple[Result, list[int]]:
         batch, overflowed = self.core.add_amounts(decoded.native, "quantity", "unit_price", "discount")

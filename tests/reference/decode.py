@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -96,7 +97,9 @@ def decode_messages(
 
 
 def decode(
-    schema: dict[str, Any], messages: list[Message]
+    schema: dict[str, Any],
+    messages: list[Message],
+    read: Callable[[dict[str, Any], bytes], tuple[list[dict[str, Any]], int]] | None = None,
 ) -> tuple[list[Row], list[dict[str, Any]], dict[str, int]]:
     rows: list[Row] = []
     rejects = []
@@ -108,7 +111,7 @@ def decode(
             rejects.append(reject(message, None, "decode", broken.reason, None, broken.at))
             continue
         try:
-            lines, skipped = decode_message(schema, message.data)
+            lines, skipped = (read or decode_message)(schema, message.data)
         except FieldError as bad:
             counts["rejected"] += 1
             rejects.append(reject(message, bad.line, "decode", bad.reason, bad.name, bad.at))
@@ -164,6 +167,11 @@ def decode_message(schema: dict[str, Any], data: bytes) -> tuple[list[dict[str, 
         root = parser.message()
     except JsonError as fault:
         raise FieldError(fault.reason, None, fault.at) from None
+    return rows_of(schema, root, data), parser.skipped
+
+
+def rows_of(schema: dict[str, Any], root: Value, data: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a message whose bytes are in order."""
     if root.kind != "object":
         raise FieldError("not_an_object", None, root.at)
     rows = [read_fields(schema, root, 0)]
@@ -179,7 +187,7 @@ def decode_message(schema: dict[str, Any], data: bytes) -> tuple[list[dict[str, 
     if sum(len((row[name] or "").encode()) for row in rows for name in repeated) > MOST_REPEATED * len(data):
         raise FieldError("message_too_large", None, None)
     names = [each["name"] for each in schema["fields"]]
-    return [{name: row[name] for name in names} for row in rows], parser.skipped
+    return [{name: row[name] for name in names} for row in rows]
 
 
 def explode(schema: dict[str, Any], element: Value, level: int, before: int) -> list[dict[str, Any]]:
@@ -269,6 +277,7 @@ def read_field(column: dict[str, Any], parent: Value) -> Any:
             raise FieldError("missing_field", name, None)
         return default_of(column)
     try:
+        column, value = value.for_column(column)
         lane = None if value.kind == "null" else READERS[column["type"]](column, value)
     except UnfitError as unfit:
         raise FieldError(unfit.args[0], name, value.at) from None

@@ -29,6 +29,10 @@ class Value:
     at: int  # its first byte
     data: Any = None
 
+    def for_column(self, column: dict[str, Any]) -> tuple[dict[str, Any], Value]:
+        """Return how to read the value for a column; JSON is the same for all."""
+        return column, self
+
 
 # Places of a schema: an object's keys, an exploded array's element, or a field. What has none is skipped.
 FIELD = "field"
