@@ -1,0 +1,136 @@
+"""A cluster as tests use it: own topics, messages in, committed messages out. Plain confluent-kafka."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.kafka.broker import Cluster
+
+READ_SECONDS = 60
+
+
+@dataclass
+class Kafka:
+    """What `bootstrap` leads to; `cluster` is None where that is somebody else's broker."""
+
+    bootstrap: str
+    cluster: Cluster | None = None
+
+    @property
+    def client(self) -> dict[str, str | int]:
+        """Settings for any client: it is quiet, and soon back when a node returns."""
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 2,
+        }
+
+    def topic(self, partitions: int = 1, name: str = "test", **settings: str) -> str:
+        """Create a topic of its own and return its name."""
+        topic = f"{name}-{uuid.uuid4().hex[:12]}"
+        admin = AdminClient(self.client)
+        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=settings)
+        admin.create_topics([wanted])[topic].result(30)
+        deadline = time.monotonic() + 30
+        while True:  # a created topic can be used when its partitions have leaders
+            known = admin.list_topics(topic, timeout=10).topics[topic].partitions
+            if len(known) == partitions and all(part.leader >= 0 for part in known.values()):
+                return topic
+            assert time.monotonic() < deadline, f"{topic} has no leaders"
+            time.sleep(0.02)
+
+    def produce(
+        self,
+        topic: str,
+        values: Iterable[bytes],
+        partition: int | None = None,
+        keys: Iterable[bytes] | None = None,
+    ) -> None:
+        """Send values and wait until all are stored."""
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        producer = Producer(self.client | {"linger.ms": 5, "acks": "all"})
+        names = iter(keys) if keys is not None else None
+        place = {} if partition is None else {"partition": partition}
+        for value in values:
+            key = next(names) if names is not None else None
+            while True:
+                try:
+                    producer.produce(topic, value, key, on_delivery=delivered, **place)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        producer.flush(READ_SECONDS)
+        assert not failed, failed[0]
+
+    def ends(self, topic: str, isolation: str = "read_committed") -> dict[int, int]:
+        """Return the offset at which each partition ends now, for readers of that isolation."""
+        with closing_consumer(self.client | {"group.id": "none", "isolation.level": isolation}) as consumer:
+            known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            return {
+                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+                for number in known
+            }
+
+    def read(self, topic: str, isolation: str = "read_committed") -> list[Message]:
+        """Return all messages that are there now, partition by partition in order of offsets."""
+        ends = self.ends(topic, isolation)
+        settings = {
+            "group.id": "none",
+            "isolation.level": isolation,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        }
+        messages: list[Message] = []
+        with closing_consumer(self.client | settings) as consumer:
+            consumer.assign([TopicPartition(topic, number, 0) for number in ends])
+            unread = set(ends)
+            deadline = time.monotonic() + READ_SECONDS
+            while unread:
+                assert time.monotonic() < deadline, f"{topic}: partitions {unread} not read to their ends"
+                for message in consumer.consume(10_000, timeout=0.5):
+                    error = message.error()
+                    if error is None:
+                        messages.append(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        unread.discard(message.partition())
+                    elif not error.retriable():
+                        raise KafkaException(error)
+        return sorted(messages, key=lambda message: (message.partition(), message.offset()))
+
+    def committed(self, group: str, topic: str, partitions: int) -> dict[int, tuple[int, str | None]]:
+        """Return the offset and its metadata that a group has committed, by partition."""
+        with closing_consumer(self.client | {"group.id": group}) as consumer:
+            asked = [TopicPartition(topic, number) for number in range(partitions)]
+            return {
+                part.partition: (part.offset, part.metadata)
+                for part in consumer.committed(asked, timeout=30)
+                if part.offset >= 0
+            }
+
+
+@contextmanager
+def closing_consumer(settings: Mapping[str, object]) -> Iterator[Consumer]:
+    consumer = Consumer(dict(settings))
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def values(messages: Sequence[Message]) -> list[bytes]:
+    return [message.value() for message in messages]
