@@ -3,13 +3,14 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = $(wildcard cpp/*.cpp cpp/src/* cpp/include/omnistream/* kernels/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
-CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/decode/*.cpp)
+CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/*/*.cpp)
 # Peers of the benchmarks that the package does not name.
 PYSIMDJSON = pysimdjson==7.0.2
 CHDB = 'chdb>=3,<5'
+DATAFUSION = 'datafusion>=43,<60'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize fuzz lint format bench bench-decode bench-pipeline gpu-check clean
+.PHONY: demo test test-python test-native test-sanitize fuzz lint format bench bench-decode bench-pipeline bench-window gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -75,6 +76,18 @@ build/bench-decode/simdjson.cpp: $(VENV)/.venv
 build/bench-decode/simdjson_peer: bench/decode/simdjson_peer.cpp build/bench-decode/simdjson.cpp
 	$(CXX) -O3 -march=native -std=c++20 -Ibuild/bench-decode $^ -o $@
 
+# Arrow and JSON to closed windows, against engines and hand-written tables. Last line: JSON.
+bench-window: $(VENV)/.bench build/bench-window/simdjson_peer build/bench-window/table_peer
+	$(BIN)/python bench/window/run.py $(or $(ARGUMENTS),--save)
+
+build/bench-window/simdjson_peer: bench/window/simdjson_peer.cpp build/bench-decode/simdjson.cpp
+	mkdir -p $(@D)
+	$(CXX) -O3 -march=native -std=c++20 -Ibuild/bench-decode $^ -o $@
+
+build/bench-window/table_peer: bench/window/table_peer.cpp
+	mkdir -p $(@D)
+	$(CXX) -O3 -march=native -std=c++20 $< -o $@
+
 clean:
 	rm -rf build out $(VENV)
 
@@ -92,5 +105,5 @@ $(VENV)/.test: $(VENV)/.venv $(SOURCES)
 	touch $(VENV)/.demo $@
 
 $(VENV)/.bench: $(VENV)/.venv $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[test,bench]' $(CHDB)
+	$(BIN)/python -m pip install --quiet '.[test,bench]' $(CHDB) $(DATAFUSION)
 	touch $@
