@@ -68,4 +68,6 @@ def _iso(times_ms: Any) -> list[str]:
     seconds = times_ms // 1000
     parts = (seconds // 3600, seconds // 60 % 60, seconds % 60, times_ms % 1000)
     clocks = zip(*(part.tolist() for part in parts), strict=True)
-    return ["2026-11-11T%02d:%02d:%02d.%03dZ" % clock for clock in clocks]
+    return [
+        f"2026-11-11T{hour:02d}:{minute:02d}:{second:02d}.{ms:03d}Z" for hour, minute, second, ms in clocks
+    ]

@@ -2,8 +2,8 @@
 
     make bench-window ARGUMENTS="--workloads 100k/uniform json --rows 2000000 --events 400000 --rounds 3"
 
-Prints a table per workload and, as the last line, one JSON object. A ratio above 1 says that omnistream is faster;
-it is the median of the ratios of the rounds, and a round runs every program once.
+Prints a table per workload and, as the last line, one JSON object. A ratio above 1 says that omnistream is
+faster; it is the median of the ratios of the rounds, and a round runs every program once.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def table(outcome: Outcome) -> list[str]:
     lines = [
         f"### {outcome.workload}: {outcome.rows:,} rows, {outcome.groups:,} groups",
         "",
-        "| program | version | M rows/s | ns a row | slowest to fastest round, ms | omnistream is faster by |",
+        "| program | version | M rows/s | ns a row | slowest to fastest, ms | omnistream is faster by |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for worker in sorted(outcome.workers, key=lambda worker: median(worker.seconds)):
@@ -150,8 +150,8 @@ def checkpoint(keys: int, cpu: int) -> tuple[dict[str, Any], list[str]]:
     lines = [
         f"### A checkpoint of {cost['keys']:,} keys",
         "",
-        f"State {cost['state_bytes'] / 1e6:.0f} MB, on disk {cost['checkpoint_bytes'] / 1e6:.0f} MB. Taken in "
-        f"{cost['snapshot_s']:.2f} s, written in {cost['save_s']:.2f} s, during which nothing is taken in; "
+        f"State {cost['state_bytes'] / 1e6:.0f} MB, on disk {cost['checkpoint_bytes'] / 1e6:.0f} MB. Taken "
+        f"in {cost['snapshot_s']:.2f} s, written in {cost['save_s']:.2f} s, during which nothing is taken in; "
         f"read back in {cost['restore_s']:.2f} s.",
         "",
     ]
@@ -159,7 +159,7 @@ def checkpoint(keys: int, cpu: int) -> tuple[dict[str, Any], list[str]]:
 
 
 def growth(outcomes: dict[str, Outcome]) -> float | None:
-    """How much more a row costs at 10m keys than at 100k, over how much more it costs the hand-written table."""
+    """How much more a row costs at 10m keys than at 100k, over the same of the hand-written table."""
     small, large = outcomes.get("100k/uniform"), outcomes.get("10m/uniform")
     if small is None or large is None:
         return None

@@ -2,8 +2,8 @@
 
     python bench/window/worker.py PEER WORKLOAD ROWS
 
-It prints a line of JSON when it is ready and one for each line that it reads: ``answer`` gives checksums, ``run``
-does the work once and gives its seconds. ``checkpoint`` (omnistream alone) measures a checkpoint of the state.
+It prints a line of JSON when it is ready and one for each line that it reads: ``answer`` gives checksums,
+``run`` does the work once and gives its seconds. ``checkpoint`` (omnistream alone) measures a checkpoint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is aggregated: rows of (event time, key, quantity) in memory, and a file of orders.
 
-``KEYS/DISTRIBUTION`` (``100k/zipf``) is Arrow input, one day and one window, count and sum by key; ``each`` has
-every key once. ``json`` is the file of orders.py: one-minute windows by SKU and channel of the lines that are not priced below cost, their
-number, units and amount.
+``KEYS/DISTRIBUTION`` (``100k/zipf``) is Arrow input, one day and one window, count and sum by key; ``each``
+has every key once. ``json`` is the file of orders.py: one-minute windows by SKU and channel of the lines that
+are not priced below cost, their number, units and amount.
 """
 
 from __future__ import annotations
