@@ -30,7 +30,7 @@ from typing import Any
 
 from omnistream import _core
 from omnistream.checkpoint import Snapshot, latest, prune, remove
-from omnistream.errors import NotCommittedError, StateError
+from omnistream.errors import NotCommittedError, SourceError, StateError
 from omnistream.pipeline import Pipeline
 from omnistream.sink.kafka import Producer, member_of
 from omnistream.source.kafka import KafkaSource, Partition
@@ -65,6 +65,7 @@ class Delivery:
         self.source = source
         self.producer = producer
         self.pipeline = Pipeline(job)
+        self._empty = True  # whether the pipeline has had no partition yet
         self.dirty = False  # whether there is anything that the last checkpoint does not have
         self._flush_sinks = flush_sinks
         self._checkpoint: CheckpointSpec | None = job.checkpoint
@@ -114,7 +115,12 @@ class Delivery:
 
         A partition that has gone to another member names the snapshot it went with until that member commits.
         """
-        prune(self._folder(self._member), KEPT_SNAPSHOTS, self._asked_for())
+        try:
+            asked_for = self._asked_for()
+        except SourceError as error:  # such as another member's transaction that takes its time
+            log.info("old snapshots stay for now: %s", error)
+        else:
+            prune(self._folder(self._member), KEPT_SNAPSHOTS, asked_for)
 
     def finish(self) -> None:
         """Commit after the end of the input: every window is closed, so there is no state to keep."""
@@ -127,8 +133,9 @@ class Delivery:
         remove(self._folder(self._member), self._asked_for())
 
     def _asked_for(self) -> set[str]:
-        """Return those of this member's snapshots that committed offsets name."""
-        named = [snapshot.partition("/") for _, snapshot in self._committed(self.source.partitions())]
+        """Return those of this member's snapshots that committed offsets name, besides the newest."""
+        elsewhere = [each for each in self.source.partitions() if each not in self.source.positions]
+        named = [snapshot.partition("/") for _, snapshot in self._committed(elsewhere)]
         return {name for member, _, name in named if member == self._member}
 
     # --- partitions come and go ---
@@ -138,7 +145,7 @@ class Delivery:
         self.source.assign(self._recover(partitions))
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """Give partitions back: all they have brought is committed first."""
+        """Give partitions back: all they have brought is committed first, and their state goes with them."""
         try:
             self.checkpoint()
         except NotCommittedError as refused:
@@ -147,7 +154,7 @@ class Delivery:
             self._reset([each for each in self.source.positions if each not in partitions])
         else:
             for partition in partitions:
-                self._give_up(partition)
+                self.pipeline.drop_partition(*partition)
         self.source.unassign(partitions)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
@@ -170,6 +177,7 @@ class Delivery:
 
     def _reset(self, partitions: list[Partition]) -> None:
         self.pipeline = Pipeline(self.job)
+        self._empty = True
         if partitions:
             self.source.seek(self._recover(partitions))
 
@@ -186,12 +194,13 @@ class Delivery:
                 if snapshot:
                     by_snapshot.setdefault(snapshot, []).append(partition)
             if self._checkpoint is not None:
-                for snapshot, group in by_snapshot.items():
-                    self._take(snapshot, group, offsets)
+                for snapshot in sorted(by_snapshot, key=self._age):
+                    self._take(snapshot, by_snapshot[snapshot], offsets)
         for partition in partitions:
             if partition not in offsets:
                 offsets[partition] = self.source.first_offset(partition)
-            self.pipeline.declare(*partition)
+            self.pipeline.declare_partition(*partition)
+        self._empty = self._empty and not partitions
         log.info("reading %s", ", ".join(f"{each} from {offset}" for each, offset in offsets.items()))
         return offsets
 
@@ -219,14 +228,7 @@ class Delivery:
 
     def _take(self, name: str, partitions: list[Partition], offsets: dict[Partition, int]) -> None:
         """Add what a snapshot has of the partitions to the state."""
-        member, _, number = name.partition("/")
-        folder = self._folder(member) / number
-        if not folder.is_dir():
-            raise StateError(
-                f"{folder}: is missing, and the committed offset of {partitions[0]} names it: "
-                "bring it back, or reset the group's offsets to begin with no state"
-            )
-        snapshot = Snapshot.load(folder)
+        snapshot, folder = self._load(name, partitions[0])
         positions: dict[str, int] = snapshot.manifest["positions"]
         for partition in partitions:
             if positions.get(str(partition)) != offsets[partition]:
@@ -234,25 +236,31 @@ class Delivery:
                     f"{folder}: is of offset {positions.get(str(partition))} of {partition}, and the group "
                     f"has committed {offsets[partition]}: reset the group's offsets to begin with no state"
                 )
-        self._take_parts(snapshot, positions, partitions)
+        if self._empty and name.startswith(f"{self._member}/"):
+            # Our own, from before a restart: the ledger goes on, too. Others may have some partitions by now.
+            self.pipeline = Pipeline.restore(snapshot, self.job)
+            here = {str(partition) for partition in partitions}
+            for place in positions.keys() - here:
+                self.pipeline.drop_partition(*Partition.parse(place))
+        else:
+            for partition in partitions:
+                self.pipeline.take_partition(snapshot, *partition)
+        self._empty = False
 
-    def _take_parts(self, snapshot: Snapshot, positions: dict[str, int], partitions: list[Partition]) -> None:
-        whole = positions.keys() == {str(each) for each in partitions}
-        if not whole or self.pipeline.metrics().messages:
+    def _load(self, name: str, partition: Partition) -> tuple[Snapshot, Path]:
+        member, _, number = name.partition("/")
+        folder = self._folder(member) / number
+        if not folder.is_dir():
             raise StateError(
-                f"{_listed(partitions)}: the state would have to be parted from that of "
-                f"{', '.join(positions)}, which is one: run one member, or give each topics of its own"
+                f"{folder}: is missing, and the committed offset of {partition} names it: bring it back "
+                "(members need one checkpoint.path), or reset the group's offsets to begin with no state"
             )
-        self.pipeline = Pipeline.restore(snapshot, self.job)
+        return Snapshot.load(folder), folder
 
-    def _give_up(self, partition: Partition) -> None:
-        others = [each for each in self.source.positions if each != partition]
-        if others and self.pipeline.metrics().messages:
-            raise StateError(
-                f"another member takes {partition}, whose state is one with that of {_listed(others)}: "
-                "run one member, or give each member topics of its own"
-            )
-        self.pipeline = Pipeline(self.job)
+    def _age(self, snapshot: str) -> tuple[bool, int]:
+        """Sort our own newest snapshot first: what others have is added to it."""
+        member, _, number = snapshot.partition("/")
+        return member != self._member, -int(number)
 
     def _folder(self, member: str) -> Path:
         assert self._checkpoint is not None

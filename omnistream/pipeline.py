@@ -156,10 +156,6 @@ class Pipeline:
         self._close(outputs)
         return outputs
 
-    def declare(self, source: str, partition: int = 0) -> None:
-        """Announce a partition: the watermark waits for its first row, or until it is marked as idle."""
-        self.clean.watermark.declare(source, partition)
-
     def mark_idle(self, source: str, partition: int = 0) -> Outputs:
         """Stop waiting for a partition until it sends again, and return what that made final."""
         self.clean.watermark.set_idle(source, partition)

@@ -13,6 +13,8 @@ namespace {
 // How long produce() waits at a time while the queue is full; it goes on until there is room, as undelivered
 // messages leave the queue after message.timeout.ms at the latest.
 constexpr int kRoomWaitMs = 100;
+constexpr int kTriesToCreate = 10;
+constexpr int kCreateWaitMs = 200;
 
 }  // namespace
 
@@ -73,14 +75,21 @@ Status KafkaProducer::failed(const std::string& what, int error, const std::stri
 }
 
 Status KafkaProducer::partitions(const std::string& topic, int timeout_ms, std::int32_t* count) {
-    const rd_kafka_metadata_t* metadata = nullptr;
-    int error = library_->metadata(client_, 1, nullptr, &metadata, timeout_ms);
-    if (error != 0) return failed("kafka topic " + topic, error);
-    *count = 0;
-    for (int i = 0; i < metadata->topic_cnt; ++i)
-        if (topic == metadata->topics[i].topic) *count = metadata->topics[i].partition_cnt;
-    library_->metadata_destroy(metadata);
-    return *count > 0 ? Status() : failed("kafka topic " + topic, kUnknownTopicOrPart);
+    // Asked for by name, a topic is made by brokers that do so (auto.create.topics.enable), after a moment.
+    rd_kafka_topic_s* asked = library_->topic_new(client_, topic.c_str(), nullptr);
+    int error = kUnknownTopicOrPart;
+    for (int i = 0; i < kTriesToCreate && error == kUnknownTopicOrPart; ++i) {
+        if (i != 0) library_->poll(client_, kCreateWaitMs);
+        const rd_kafka_metadata_t* metadata = nullptr;
+        error = library_->metadata(client_, 0, asked, &metadata, timeout_ms);
+        if (error != 0) break;
+        error = metadata->topic_cnt == 1 ? metadata->topics[0].err : kUnknownTopicOrPart;
+        *count = error == 0 ? metadata->topics[0].partition_cnt : 0;
+        if ((error == 0 && *count == 0) || error == kLeaderNotAvailable) error = kUnknownTopicOrPart;
+        library_->metadata_destroy(metadata);
+    }
+    library_->topic_destroy(asked);
+    return error == 0 ? Status() : failed("kafka topic " + topic, error);
 }
 
 Status KafkaProducer::delivery() const {

@@ -118,6 +118,7 @@ inline constexpr int kAssignPartitions = -175, kRevokePartitions = -174, kNoOffs
 inline constexpr int kTransport = -195, kResolve = -193, kAuthentication = -169, kSsl = -181;
 inline constexpr int kPurgeQueue = -152, kPurgeInflight = -151, kFatal = -150, kMaxPollExceeded = -147;
 inline constexpr int kFenced = -144, kAutoOffsetReset = -140, kUnknownTopic = -188, kUnknownPartition = -190;
+inline constexpr int kLeaderNotAvailable = 5;
 inline constexpr int kUnknownTopicOrPart = 3, kMessageTooLarge = 10, kIllegalGeneration = 22;
 inline constexpr int kUnknownMember = 25, kRebalanceInProgress = 27, kTopicAuthorization = 29;
 inline constexpr int kGroupAuthorization = 30, kTransactionTimeout = 50, kSaslAuthentication = 58;
@@ -158,6 +159,8 @@ using DeliveryCallback = void(rd_kafka_s*, const rd_kafka_message_t*, void*);
     X(int, purge, (rd_kafka_s*, int))                                                                        \
     X(int, metadata, (rd_kafka_s*, int, rd_kafka_topic_s*, const rd_kafka_metadata_t**, int))                \
     X(void, metadata_destroy, (const rd_kafka_metadata_t*))                                                  \
+    X(rd_kafka_topic_s*, topic_new, (rd_kafka_s*, const char*, void*))                                       \
+    X(void, topic_destroy, (rd_kafka_topic_s*))                                                              \
     X(const char*, topic_name, (const rd_kafka_topic_s*))                                                    \
     X(rd_kafka_topic_partition_list_t*, topic_partition_list_new, (int))                                     \
     X(rd_kafka_topic_partition_t*, topic_partition_list_add,                                                 \

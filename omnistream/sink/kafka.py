@@ -26,9 +26,10 @@ REQUEST_MS = 30_000
 FLUSH_MS = 600_000
 # "The rest of the transaction's time", to librdkafka.
 UNTIL_TIMEOUT = -1
-# The broker's default for the longest transaction, and how much longer than a checkpoint interval one may be.
+# The broker's default for the longest transaction, and how much longer than a checkpoint interval one may be: until
+# it is over, that of a process that died holds up consumers of the topic.
 LONGEST_TRANSACTION_MS = 900_000
-TRANSACTION_SLACK_MS = 60_000
+TRANSACTION_SLACK_MS = 20_000
 
 DEFAULTS = {
     "compression.type": "lz4",

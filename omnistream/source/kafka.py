@@ -23,6 +23,9 @@ POLL_MS = 200
 # Of a poll; with messages of 300 bytes the 4 MiB of batch_bytes come first.
 MESSAGES_PER_POLL = 1 << 16
 REQUEST_MS = 30_000
+# Committed offsets are to be had only when the transaction of a member that died has been ended by the broker:
+# after checkpoint.interval and 20 seconds.
+COMMITTED_MS = 150_000
 
 # What users may set otherwise. A thread of librdkafka's sends the heartbeats, so a member that is silent for
 # ten seconds is gone, and others should take over.
@@ -55,6 +58,12 @@ class Partition(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.number}]"
+
+    @classmethod
+    def parse(cls, text: str) -> Partition:
+        """Return the partition whose text this is."""
+        topic, _, number = text[:-1].rpartition("[")
+        return cls(topic, int(number))
 
 
 def json_messages(block: _core.MessageBlock) -> Any:
@@ -138,7 +147,7 @@ class KafkaSource:
     def committed(self, partitions: Iterable[Partition]) -> list[_core.KafkaPartition]:
         """Return the group's committed offsets, with their metadata."""
         asked = [_core.KafkaPartition(*each) for each in partitions]
-        return self.consumer.committed(asked, REQUEST_MS) if asked else []
+        return self.consumer.committed(asked, COMMITTED_MS) if asked else []
 
     def first_offset(self, partition: Partition) -> int:
         """Return where to start in a partition that has no stored offset; it may be a logical one."""
