@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import io
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ def compile_cubin(stage: str, arch: str) -> Path:
     """
     path = cubin_path(stage, arch)
     if not path.is_file():
-        _write_whole(path, _compile(stage, arch))
+        _write_whole(path, _compile(stage, arch)[0])
     return path
 
 
@@ -103,17 +105,59 @@ def cubin_path(stage: str, arch: str) -> Path:
     return cache_dir() / "kernels" / f"{stage}-{arch}-{digest.hexdigest()[:16]}.cubin"
 
 
-def _compile(stage: str, arch: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a kernel takes on an architecture, as its assembler says."""
+
+    registers: int
+    spilled_bytes: int
+    stack_bytes: int
+    shared_bytes: int
+
+
+def usage(stage: str, arch: str) -> tuple[dict[str, Usage], str]:
+    """Compile a stage anew; return what each of its kernels takes, and the compiler's warnings.
+
+    Raises
+    ------
+    DeviceError
+        As `compile_cubin`.
+    """
+    _, log = _compile(stage, arch)
+    found = {}
+    for name, text in re.findall(r"entry function '(\w+)'(.*?)(?=Compiling entry|\Z)", log, re.DOTALL):
+        numbers = {
+            what: sum(map(int, re.findall(rf"(\d+) {pattern}", text))) for what, pattern in _USAGE.items()
+        }
+        found[name] = Usage(**numbers)
+    return found, "\n".join(line for line in log.splitlines() if "warning" in line.lower())
+
+
+_USAGE = {
+    "registers": r"registers",  # `Used 32 registers`
+    "spilled_bytes": r"bytes spill",
+    "stack_bytes": r"bytes stack frame",
+    "shared_bytes": r"bytes smem",
+}
+
+
+def _compile(stage: str, arch: str) -> tuple[bytes, str]:
     try:
         from cuda.core import Program, ProgramOptions
     except ImportError as error:
         raise DeviceError(f"cannot compile {stage}: pip install 'omnistream[compile]'") from error
     options = ProgramOptions(
-        name=f"{stage}.cu", arch=arch, std=STANDARD, include_path=include_folders(), fma=False
+        name=f"{stage}.cu",
+        arch=arch,
+        std=STANDARD,
+        include_path=include_folders(),
+        fma=False,
+        ptxas_options=["-v"],
     )
     text = (FOLDER / f"{stage}.cu").read_text(encoding="utf-8")
+    log = io.StringIO()
     try:
-        return bytes(Program(text, "c++", options).compile("cubin").code)
+        return bytes(Program(text, "c++", options).compile("cubin", logs=log).code), log.getvalue()
     except Exception as error:  # the compiler's own type is no public name
         raise _refused(stage, arch, error) from error
 
