@@ -26,6 +26,7 @@ from omnistream.kafka_tables import (
     read_topic,
 )
 from omnistream.measures import (
+    MOST_TOP,
     Condition,
     Lifecycle,
     MeasureError,
@@ -394,13 +395,14 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
         mistake = misfit(measure, columns) if columns else None
         if mistake:
             table.problems.add(place, *mistake)
-        if measure.name in taken:
-            table.problems.add(
-                place,
-                f"another column is named {quoted(measure.name)}",
-                f'name it: "... as {measure.name}_2"',
-            )
-        taken.add(measure.name)
+        for column in measure.output_columns(columns):
+            if column in taken:
+                table.problems.add(
+                    place,
+                    f"another column is named {quoted(column)}",
+                    f'name it: "... as {measure.name}_2"',
+                )
+            taken.add(column)
     window = WindowSpec(name=name, keys=keys, measures=tuple(measure for _, measure in measures), **interval)
     if name:
         sound = columns and len(table.problems.lines) == before
@@ -477,11 +479,20 @@ def _measure_table(table: Table, lifecycle: Lifecycle) -> tuple[str, MeasureSpec
     """One [[window.measure]]: the same parts, spelled out."""
     op, column = table.text("op", example="sum"), table.text("column", default="")
     name, where = table.text("name", default=""), table.text("where", default="")
+    arguments: list[str] = []
+    if op == "top":
+        arguments = [str(table.integer("count", 1, 1, MOST_TOP))]
+        by = table.text("by", default="")
+        arguments += [by] if by else []
+    elif op == "quantile":
+        value = table.take("quantile")
+        arguments = [str(value)] if value is not None else []
     table.finish()
     condition: Condition | None = None
     try:
         condition = parse_condition(where) if where else None
-        return table.place, named_measure(op, column, name, condition, lifecycle) if op else None
+        measure = named_measure(op, column, name, condition, lifecycle, arguments) if op else None
+        return table.place, measure
     except MeasureError as error:
         table.problems.add(table.place, error.what, error.fix)
         return table.place, None
@@ -510,7 +521,7 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
             what = f"{quoted(source)} has days of 23 or 25 hours, in {window.time_zone}"
         table.add("from", what, 'take one with size = "1d"')
     elif window is not None and columns is not None and demand:
-        able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]
+        able = [measure.name for measure in window.measures if columns.get(measure.name) in _COUNTED_TYPES]
         if demand not in able:
             what = f"{quoted(demand)} is not an int64 or decimal measure of {quoted(source)}"
             table.add("demand", what, did_you_mean(demand, able))

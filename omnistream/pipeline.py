@@ -448,7 +448,7 @@ def _columns_used(job: JobSpec) -> list[str]:
     for window in job.windows:
         used.update(window.keys)
         for measure in window.measures:
-            used.add(measure.column)
+            used.update((measure.column, measure.by))
             if measure.condition is not None:
                 used.add(measure.condition.column)
     return [field.name for field in job.schema.fields if field.name in used]

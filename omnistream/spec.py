@@ -148,7 +148,7 @@ class WindowSpec:
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "time_column": time_column,
             "keys": list(self.keys),
-            "measures": [measure.to_core() for measure in self.measures],
+            "measures": [core for measure in self.measures for core in measure.to_core()],
             "types": dict(columns),
         }
 
@@ -167,8 +167,10 @@ class WindowSpec:
         """Return the types of the columns that a closed window has."""
         interval = {} if self.kind == "global" else dict.fromkeys(INTERVAL_COLUMNS, "timestamp")
         keys = {key: columns[key] for key in self.keys}
-        measures = {measure.name: measure.result_type(columns) for measure in self.measures}
-        return {**interval, **keys, **measures}
+        types = {**interval, **keys}
+        for measure in self.measures:
+            types.update(measure.output_columns(columns))
+        return types
 
     def explain(self) -> str:
         """Return the window in one line."""
