@@ -194,26 +194,9 @@ Rule rule_of(const py::dict& options) {
 
 Measure measure_of(const py::dict& options) {
     static const std::pair<const char*, Operation> kOperations[] = {
-        {"count", Operation::count},
-        {"sum", Operation::sum},
-        {"min", Operation::min},
-        {"max", Operation::max},
-        {"mean", Operation::mean},
-        {"std", Operation::std_dev},
-        {"variance", Operation::variance},
-        {"distinct", Operation::distinct},
-        {"first", Operation::first},
-        {"last", Operation::last},
-        {"top", Operation::top},
-        {"top_weight", Operation::top_weight},
-        {"approx_distinct", Operation::approx_distinct},
-        {"quantile", Operation::quantile},
-        {"first", Operation::first},
-        {"last", Operation::last},
-        {"top", Operation::top},
-        {"top_weight", Operation::top_weight},
-        {"approx_distinct", Operation::approx_distinct},
-        {"quantile", Operation::quantile},
+        {"count", Operation::count},       {"sum", Operation::sum},           {"min", Operation::min},
+        {"max", Operation::max},           {"mean", Operation::mean},         {"std", Operation::std_dev},
+        {"variance", Operation::variance}, {"distinct", Operation::distinct},
     };
     const auto op = get<std::string>(options, "op");
     for (const auto& [name, value] : kOperations) {
@@ -222,8 +205,6 @@ Measure measure_of(const py::dict& options) {
         measure.name = get<std::string>(options, "name");
         measure.operation = value;
         measure.column = get_or<std::string>(options, "column", "");
-        measure.by = get_or<std::string>(options, "by", "");
-        measure.argument = get_or<std::int64_t>(options, "argument", 0);
         const auto condition = get_or<py::dict>(options, "condition", {});
         if (!condition.empty())
             measure.condition = {get<std::string>(condition, "column"),
@@ -418,6 +399,7 @@ PYBIND11_MODULE(_core, m) {
 
     py::class_<CleanBatch, std::shared_ptr<CleanBatch>>(m, "CleanBatch")
         .def_property_readonly("rows", [](const CleanBatch& clean) { return clean.rows.size(); })
+        .def_readonly("owner", &CleanBatch::owner)
         .def_property_readonly(
             "batch", [](const CleanBatch& clean) { return std::const_pointer_cast<Batch>(clean.batch); })
         .def("with_batch",
@@ -430,6 +412,27 @@ PYBIND11_MODULE(_core, m) {
              [](const CleanBatch& clean) {
                  const py::gil_scoped_release release;
                  return std::make_shared<Batch>(take(*clean.batch, clean.rows));
+             })
+        .def("survivors",
+             [](const CleanBatch& clean) {
+                 auto batch = std::make_shared<Batch>();
+                 batch->rows = static_cast<std::int64_t>(clean.rows.size());
+                 batch->origin = clean.batch->origin;
+                 Array<std::int32_t> rows;
+                 rows.append(clean.rows.data(), clean.rows.size());
+                 Array<std::int64_t> watermarks;
+                 watermarks.append(clean.watermark_ms.data(), clean.watermark_ms.size());
+                 for (auto& [name, type, lanes] :
+                      {std::tuple{"row", Type::int32, rows.finish()},
+                       std::tuple{"watermark_ms", Type::int64, watermarks.finish()}}) {
+                     Column column;
+                     column.name = name;
+                     column.type = type;
+                     column.length = batch->rows;
+                     column.values = lanes;
+                     batch->columns.push_back(std::move(column));
+                 }
+                 return batch;
              })
         .def("row_numbers", [](const CleanBatch& clean) { return clean.rows; })
         .def("watermarks_ms", [](const CleanBatch& clean) { return clean.watermark_ms; });
@@ -453,14 +456,18 @@ PYBIND11_MODULE(_core, m) {
                      values.append(py::bytes(dictionary.value(code).data(), dictionary.value(code).size()));
                  return values;
              })
-        .def("to_batch",
-             [](const Dictionary& dictionary) {
-                 auto batch = std::make_shared<Batch>();
-                 batch->rows = dictionary.size();
-                 batch->origin = std::make_shared<Origin>();
-                 batch->columns.push_back(dictionary.to_column("value"));
-                 return batch;
-             })
+        .def(
+            "to_batch",
+            [](const Dictionary& dictionary, std::int32_t first) {
+                if (first < 0 || first > dictionary.size())
+                    throw py::value_error("the dictionary has no code " + std::to_string(first));
+                auto batch = std::make_shared<Batch>();
+                batch->rows = dictionary.size() - first;
+                batch->origin = std::make_shared<Origin>();
+                batch->columns.push_back(dictionary.to_column("value", first));
+                return batch;
+            },
+            py::arg("first") = 0)
         .def("restore",
              [](Dictionary& dictionary, const py::object& batch) {
                  const auto state = state_batch(batch);
@@ -715,7 +722,6 @@ PYBIND11_MODULE(_core, m) {
             std::vector<std::string> measured;
             for (const auto& measure : get<std::vector<py::dict>>(options, "measures")) {
                 spec.measures.push_back(measure_of(measure));
-                spec.measures.back().by_type = types_of(options, {spec.measures.back().by})[0];
                 measured.push_back(spec.measures.back().column);
             }
             std::vector<Type> key_types = types_of(options, spec.keys);

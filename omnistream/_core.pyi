@@ -15,11 +15,14 @@ class CleanBatch:
     """A batch and the rows of it that survived clean."""
 
     rows: int
+    owner: int
     batch: Batch
     def with_batch(self, batch: Batch) -> CleanBatch:
         """The same survivors over a batch with more columns."""
     def to_batch(self) -> Batch:
         """Survivors only, copied."""
+    def survivors(self) -> Batch:
+        """Two columns: ``row`` (int32), ascending, and the ``watermark_ms`` (int64) that it met."""
     def row_numbers(self) -> list[int]: ...
     def watermarks_ms(self) -> list[int]: ...
 
@@ -28,8 +31,8 @@ class Dictionary:
     def __len__(self) -> int: ...
     def encode(self, texts: Sequence[bytes]) -> list[int]: ...
     def values(self) -> list[bytes]: ...
-    def to_batch(self) -> Batch:
-        """One column ``value`` (utf8), in code order."""
+    def to_batch(self, first: int = ...) -> Batch:
+        """One column ``value`` (utf8): the strings from code `first` on, in code order."""
     def restore(self, batch: object) -> None: ...
     memory_bytes: int
 

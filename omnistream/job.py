@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from omnistream.errors import JobError, SchemaError
-from omnistream.features import read_features
 from omnistream.kafka_tables import (
     IDLE_TIMEOUT_MS,
     check_delivery,
@@ -27,7 +26,6 @@ from omnistream.kafka_tables import (
     read_topic,
 )
 from omnistream.measures import (
-    MOST_TOP,
     Condition,
     Lifecycle,
     MeasureError,
@@ -50,7 +48,6 @@ from omnistream.spec import (
     DeadLetterSpec,
     DeriveSpec,
     DuplicatesSpec,
-    FeaturesSpec,
     JobSpec,
     SinkSpec,
     SourceSpec,
@@ -71,7 +68,6 @@ __all__ = [
     "DeadLetterSpec",
     "DeriveSpec",
     "DuplicatesSpec",
-    "FeaturesSpec",
     "JobSpec",
     "Lifecycle",
     "MeasureSpec",
@@ -173,10 +169,7 @@ def parse_job(
 
     outputs = _Outputs(row_columns)
     windows = [_read_window(table, outputs, lifecycle) for table in top.tables("window")]
-    derives = [_read_derive(table, outputs, windows, base) for table in top.tables("derive")]
-    if source is not None and source.type == "kafka" and any(each.kind == "features" for each in derives):
-        what = "features keep no state for each partition, so that a topic's partitions could not move"
-        top.add("derive", what, "write the window to a topic or file, and run features on that")
+    derives = [_read_derive(table, outputs, windows) for table in top.tables("derive")]
 
     places: dict[str, str] = {}
     sinks = [_read_sink(table, base, outputs, places) for table in top.tables("sink")]
@@ -401,14 +394,13 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
         mistake = misfit(measure, columns) if columns else None
         if mistake:
             table.problems.add(place, *mistake)
-        for column in measure.output_columns(columns):
-            if column in taken:
-                table.problems.add(
-                    place,
-                    f"another column is named {quoted(column)}",
-                    f'name it: "... as {measure.name}_2"',
-                )
-            taken.add(column)
+        if measure.name in taken:
+            table.problems.add(
+                place,
+                f"another column is named {quoted(measure.name)}",
+                f'name it: "... as {measure.name}_2"',
+            )
+        taken.add(measure.name)
     window = WindowSpec(name=name, keys=keys, measures=tuple(measure for _, measure in measures), **interval)
     if name:
         sound = columns and len(table.problems.lines) == before
@@ -485,57 +477,29 @@ def _measure_table(table: Table, lifecycle: Lifecycle) -> tuple[str, MeasureSpec
     """One [[window.measure]]: the same parts, spelled out."""
     op, column = table.text("op", example="sum"), table.text("column", default="")
     name, where = table.text("name", default=""), table.text("where", default="")
-    arguments: list[str] = []
-    if op == "top":
-        arguments = [str(table.integer("count", 1, 1, MOST_TOP))]
-        by = table.text("by", default="")
-        arguments += [by] if by else []
-    elif op == "quantile":
-        value = table.take("quantile")
-        arguments = [str(value)] if value is not None else []
     table.finish()
     condition: Condition | None = None
     try:
         condition = parse_condition(where) if where else None
-        measure = named_measure(op, column, name, condition, lifecycle, arguments) if op else None
-        return table.place, measure
+        return table.place, named_measure(op, column, name, condition, lifecycle) if op else None
     except MeasureError as error:
         table.problems.add(table.place, error.what, error.fix)
         return table.place, None
 
 
-def _read_derive(
-    table: Table, outputs: _Outputs, windows: Sequence[WindowSpec], base: Path
-) -> DeriveSpec | FeaturesSpec:
+def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec]) -> DeriveSpec:
     before = len(table.problems.lines)
     name = outputs.claim(table)
-    kind = table.text("kind", default="demand", choices=("demand", "features"))
+    table.text("kind", default="demand", choices=("demand",))
     source = table.text("from", example=windows[0].name if windows else "daily")
+    demand = table.text("demand", example="units_sold")
+    horizon_days = table.integer("horizon_days", 28, 1, 3_660)
+    service_level = float(table.number("service_level", "0.95", "0", "1"))
+    lead_time_days = float(table.number("lead_time_days", "7", "0"))
+    table.finish()
+    derive = DeriveSpec(name, source, demand, "demand", horizon_days, service_level, lead_time_days)
     window = next((window for window in windows if window.name == source), None)
     columns = outputs.columns.get(source)
-    _need_one_day(table, source, window, windows)
-    able: list[str] | None = None  # a mistake hides them
-    if window is not None and columns is not None:
-        able = [measure.name for measure in window.measures if columns.get(measure.name) in _COUNTED_TYPES]
-    derive: DeriveSpec | FeaturesSpec
-    if kind == "features":
-        derive = FeaturesSpec(name, source, *read_features(table, source, able, base))
-    else:
-        derive = _read_demand(table, name, source, able)
-    if name:
-        sound = window is not None and outputs.columns[ROWS] and len(table.problems.lines) == before
-        shown = (
-            derive.output_columns(window, outputs.columns[ROWS] or {})
-            if sound and columns and window
-            else None
-        )
-        outputs.columns.setdefault(name, shown)
-    return derive
-
-
-def _need_one_day(
-    table: Table, source: str, window: WindowSpec | None, windows: Sequence[WindowSpec]
-) -> None:
     if source and window is None:
         table.add(
             "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
@@ -545,18 +509,20 @@ def _need_one_day(
         if window.kind == "calendar" and window.unit == "day":
             what = f"{quoted(source)} has days of 23 or 25 hours, in {window.time_zone}"
         table.add("from", what, 'take one with size = "1d"')
-
-
-def _read_demand(table: Table, name: str, source: str, able: Sequence[str] | None) -> DeriveSpec:
-    demand = table.text("demand", example="units_sold")
-    horizon_days = table.integer("horizon_days", 28, 1, 3_660)
-    service_level = float(table.number("service_level", "0.95", "0", "1"))
-    lead_time_days = float(table.number("lead_time_days", "7", "0"))
-    table.finish()
-    if demand and able is not None and demand not in able:
-        what = f"{quoted(demand)} is not an int64 or decimal measure of {quoted(source)}"
-        table.add("demand", what, did_you_mean(demand, able))
-    return DeriveSpec(name, source, demand, "demand", horizon_days, service_level, lead_time_days)
+    elif window is not None and columns is not None and demand:
+        able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]
+        if demand not in able:
+            what = f"{quoted(demand)} is not an int64 or decimal measure of {quoted(source)}"
+            table.add("demand", what, did_you_mean(demand, able))
+    if name:
+        sound = window is not None and outputs.columns[ROWS] and len(table.problems.lines) == before
+        shown = (
+            derive.output_columns(window, outputs.columns[ROWS] or {})
+            if sound and columns and window
+            else None
+        )
+        outputs.columns.setdefault(name, shown)
+    return derive
 
 
 def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, str]) -> SinkSpec:

@@ -144,17 +144,19 @@ std::int64_t Dictionary::memory_bytes() const {
                                      rank_.capacity() * sizeof(std::int32_t));
 }
 
-Column Dictionary::to_column(std::string name) const {
+Column Dictionary::to_column(std::string name, std::int32_t first) const {
+    const std::int64_t begin = offsets_[static_cast<std::size_t>(first)];
     Array<std::int32_t> offsets;
-    offsets.resize(offsets_.size());
-    for (std::size_t i = 0; i < offsets_.size(); ++i) offsets[i] = static_cast<std::int32_t>(offsets_[i]);
+    offsets.resize(offsets_.size() - static_cast<std::size_t>(first));
+    for (std::size_t i = 0; i < offsets.size(); ++i)
+        offsets[i] = static_cast<std::int32_t>(offsets_[static_cast<std::size_t>(first) + i] - begin);
     Array<char> bytes;
-    bytes.append(bytes_.data(), bytes_.size());
+    bytes.append(bytes_.data() + begin, bytes_.size() - static_cast<std::size_t>(begin));
 
     Column column;
     column.name = std::move(name);
     column.type = Type::string;
-    column.length = size();
+    column.length = size() - first;
     column.offsets = offsets.finish();
     column.values = bytes.finish();
     return column;

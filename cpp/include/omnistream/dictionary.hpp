@@ -41,8 +41,9 @@ public:
 
     [[nodiscard]] std::int64_t memory_bytes() const;
 
-    // All strings in code order, as a utf8 column; and back (the dictionary must be empty).
-    [[nodiscard]] Column to_column(std::string name) const;
+    // The strings from a code on, in code order, as a utf8 column; and all of them back (the dictionary must
+    // be empty).
+    [[nodiscard]] Column to_column(std::string name, std::int32_t first = 0) const;
     Status restore(const Column& column);
 
 private:
