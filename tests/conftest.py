@@ -6,7 +6,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from omnistream import _core
-from tests.engines import CpuEngine, ReferenceEngine, missing_for_cuda
+from tests.engines import (
+    CpuEngine,
+    ReferenceEngine,
+    device_engine,
+    missing_for_cuda,
+    missing_for_cuda_host,
+)
 
 # Derandomized: a failure is the same everywhere and every time.
 settings.register_profile(
@@ -29,18 +35,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that ask for `engine` on each of them, `decode_engine` also on each instruction set."""
     for fixture in {"engine", "decode_engine"} & set(metafunc.fixturenames):
         isas = _core.decode_isas() if fixture == "decode_engine" else [None]
-        names = ["reference", *[f"cpu-{isa}" if isa else "cpu" for isa in isas], "cuda"]
+        names = ["reference", *[f"cpu-{isa}" if isa else "cpu" for isa in isas], "cuda-host", "cuda"]
         metafunc.parametrize(fixture, names, indirect=True, scope="module")
 
 
 def make_engine(name: str, stage: str) -> ReferenceEngine | CpuEngine:
     if name == "reference":
         return ReferenceEngine()
-    if name == "cuda":
-        missing = missing_for_cuda(stage)
-        if missing is None:
-            pytest.fail(f"kernels/{stage}.cu exists; add its engine to tests/engines.py")
-        pytest.skip(f"cuda, {stage}: {missing}")
+    if name in ("cuda", "cuda-host"):
+        missing = missing_for_cuda(stage) if name == "cuda" else missing_for_cuda_host(stage)
+        if missing is not None:
+            pytest.skip(f"{name}, {stage}: {missing}")
+        return device_engine(name)
     return CpuEngine(name.partition("-")[2] or None)
 
 

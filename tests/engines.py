@@ -20,6 +20,8 @@ from omnistream.avro import parse_avro_schema
 from omnistream.time_zone import zone_offsets
 from tests import reference
 
+KERNELS = Path(__file__).parent.parent / "kernels"
+
 
 @dataclass
 class Result:
@@ -266,7 +268,36 @@ def lanes(column: pa.Array) -> list[Any]:
     return column.to_pylist()
 
 
-# ---- cuda ----
+# ---- cuda, and its sources on the host ----
+
+
+class DeviceEngine(CpuEngine):
+    """Stages that have kernels run on a launcher's device, the others on the CPU, as in a pipeline."""
+
+    def __init__(self, launcher: Any, name: str) -> None:
+        super().__init__()
+        self.launcher = launcher
+        self.name = name
+
+    def window(self, spec: dict[str, Any]) -> CpuWindow:
+        from omnistream.kernels.window import DeviceWindow, refusal
+
+        return super().window(spec) if refusal(spec) else CpuWindow(DeviceWindow(self.launcher, spec))
+
+
+def device_engine(name: str) -> DeviceEngine:
+    """Make the engine ``cuda`` or ``cuda-host``."""
+    from omnistream.device import probe_cuda
+    from omnistream.kernels.launch import CudaLauncher, HostLauncher
+
+    return DeviceEngine(
+        HostLauncher() if name == "cuda-host" else CudaLauncher(probe_cuda().gpus[0].arch), name
+    )
+
+
+def missing_for_cuda_host(stage: str) -> str | None:
+    """Name what keeps the CUDA sources from running on the host, or return None."""
+    return None if (KERNELS / f"{stage}.cu").exists() else f"kernels/{stage}.cu does not exist"
 
 
 def missing_for_cuda(stage: str) -> str | None:
@@ -279,9 +310,7 @@ def missing_for_cuda(stage: str) -> str | None:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"no usable GPU: {error}"
-    if not (Path(__file__).parent.parent / "kernels" / f"{stage}.cu").exists():
-        return f"kernels/{stage}.cu does not exist"
-    return None
+    return missing_for_cuda_host(stage)
 
 
 def missing_for_numba_cuda() -> str | None:
