@@ -32,7 +32,8 @@ class Peer:
             columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
             self._query = (
                 "SELECT time_bucket(INTERVAL 1 minute, event_time) AS start, sku, channel, "
-                "count(*) AS count, sum(qty)::BIGINT AS units, sum(qty * unit_price * (1 - discount)) AS amount FROM "
+                "count(*) AS count, sum(qty)::BIGINT AS units, "
+                "sum(qty * unit_price * (1 - discount)) AS amount FROM "
                 f"read_json('{orders_file(count)}', format = 'newline_delimited', columns = {{{columns}}}) "
                 "WHERE unit_price >= unit_cost GROUP BY ALL"
             )

@@ -151,8 +151,8 @@ def checkpoint(keys: int, cpu: int) -> tuple[dict[str, Any], list[str]]:
         f"### A checkpoint of {cost['keys']:,} keys",
         "",
         f"State {cost['state_bytes'] / 1e6:.0f} MB, on disk {cost['checkpoint_bytes'] / 1e6:.0f} MB. Taken "
-        f"in {cost['snapshot_s']:.2f} s, written in {cost['save_s']:.2f} s, during which nothing is taken in; "
-        f"read back in {cost['restore_s']:.2f} s.",
+        f"in {cost['snapshot_s']:.2f} s, written in {cost['save_s']:.2f} s, during which nothing is "
+        f"taken in; read back in {cost['restore_s']:.2f} s.",
         "",
     ]
     return figures, lines
