@@ -570,6 +570,21 @@ PYBIND11_MODULE(_core, m) {
         },
         py::arg("rows"), py::arg("schema"), py::arg("source") = "push", py::arg("partition") = 0,
         py::arg("first_position") = 0);
+    py::class_<Translation, std::shared_ptr<Translation>>(m, "Translation")
+        .def(py::init<std::shared_ptr<Dictionary>>(), py::arg("ours"))
+        .def("learn", [](Translation& translation, const Batch& texts) {
+            without_gil([&] {
+                translation.learn(texts.columns.at(0));
+                return Status();
+            });
+        });
+    m.def("translate_columns",
+          [](const std::shared_ptr<Batch>& batch,
+             const std::map<std::string, std::shared_ptr<Translation>>& translations) {
+              std::shared_ptr<Batch> translated;
+              without_gil([&] { return translate_columns(*batch, translations, &translated); });
+              return translated;
+          });
     m.def("encode_columns", [](const std::shared_ptr<Batch>& batch,
                                const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries) {
         std::shared_ptr<Batch> encoded;

@@ -81,6 +81,16 @@ def import_rows(
 ) -> Batch:
     """A struct array (PyCapsule protocol) whose columns have exactly the schema's Arrow types to a batch."""
 
+class Translation:
+    """The codes of a dictionary that another thread adds to, in `ours`."""
+
+    def __init__(self, ours: Dictionary) -> None: ...
+    def learn(self, texts: Batch) -> None:
+        """Take the strings that it has got since the last call: ``dictionary.to_batch(first)``."""
+
+def translate_columns(batch: Batch, translations: dict[str, Translation]) -> Batch:
+    """Dictionary columns in the codes of the translations' own dictionaries."""
+
 def encode_columns(batch: Batch, dictionaries: dict[str, Dictionary]) -> Batch:
     """Replace utf8 columns named in `dictionaries` by dictionary columns."""
 

@@ -6,6 +6,8 @@ The meaning is in ``tests/reference/decode.py``; the C++ engine is ``cpp/src/dec
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow as pa
 
 from omnistream import _core
 from omnistream.batch import arrow_pieces, conform
+from omnistream.decode_ahead import AnyBlock, DecodeAhead, Decoded
 from omnistream.schema import Schema
 from omnistream.spec import KafkaSpec
 
@@ -30,16 +33,23 @@ class Decode:
         For each dictionary field the codes that the encode stage owns: decode writes codes at once.
     kafka : KafkaSpec, optional
         Names the columns that messages bring besides their values.
+    threads : int
+        More than one: blocks of `ahead` are decoded in as many threads.
     """
 
     def __init__(
-        self, schema: Schema, dictionaries: dict[str, _core.Dictionary], kafka: KafkaSpec | None = None
+        self,
+        schema: Schema,
+        dictionaries: dict[str, _core.Dictionary],
+        kafka: KafkaSpec | None = None,
+        threads: int = 1,
     ) -> None:
         self.schema = schema
         self._details = [] if kafka is None else list(kafka.columns)
         self.counts: Counter[str] = Counter()
         self._core_schema = schema.to_core()
         self._decoder = _core.Decoder(self._core_schema, dictionaries)
+        self._ahead = None if threads == 1 else DecodeAhead(self._core_schema, dictionaries, threads)
         self.next_position: dict[tuple[str, int], int] = {}  # of messages that come without one
 
     def run(
@@ -51,6 +61,9 @@ class Decode:
         known = self.next_position.get((source, partition), 1 if is_text else 0)
         at = known if first_position is None else first_position
         done: list[tuple[_core.Batch, _core.Batch, dict[str, int]]] = []
+        if isinstance(data, Future):
+            ahead: Decoded = data.result()
+            return self._count([ahead.take()])
         if isinstance(data, _core.MessageBlock):
             batch, rejects, counts = self._decoder.decode_block(data)
             if self._details:
@@ -79,6 +92,12 @@ class Decode:
         for _, _, counts in done:
             self.counts.update(counts)
         return [(batch, rejects) for batch, rejects, _ in done]
+
+    def ahead(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
+        """Yield each block with what `run` takes for it, decoded in other threads where there are any."""
+        if self._ahead is None:
+            return ((block, block.data) for block in blocks)
+        return self._ahead.run(blocks)
 
     def explain(self) -> str:
         """One line: what runs here, and why."""

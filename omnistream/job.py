@@ -92,6 +92,8 @@ _SHORTEST_DAYS = {"day": 1, "week": 7, "month": 28}
 _ORDER_SCHEMAS = ("order", "order_flat")
 _KEY_TYPES = ("dictionary", "string", "int32", "int64", "bool", "timestamp")
 _COUNTED_TYPES = ("int64", "decimal")
+# More than any machine has cores to spare for decode.
+MAX_THREADS = 256
 # A line longer than this is cut by the source, and no block may be larger than a line.
 _LARGEST_BATCH_BYTES = 64 << 20
 
@@ -145,6 +147,7 @@ def parse_job(
     header = _table(top, "job")
     name = header.text("name", default="job" if file == "<dict>" else Path(file).stem)
     device: Any = header.text("device", default="auto", choices=("auto", "cpu", "cuda"))
+    threads = header.integer("threads", 1, 1, MAX_THREADS)
     header.finish()
 
     source_table = top.table("source")
@@ -190,6 +193,7 @@ def parse_job(
         schema=schema,
         time=time,
         device=device,
+        threads=threads,
         source=source,
         amount=amount,
         lifecycle=lifecycle,

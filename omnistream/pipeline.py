@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -87,6 +87,8 @@ class Pipeline:
         From `omnistream.job.load_job` or `parse_job`.
     clock : callable, optional
         Returns the current time in ms since the epoch, for rules that compare event time with now.
+    threads : int, optional
+        Of `decode_ahead`; by default what the job says.
 
     Raises
     ------
@@ -94,7 +96,9 @@ class Pipeline:
         When the job asks for a device that cannot be used.
     """
 
-    def __init__(self, job: JobSpec, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, job: JobSpec, clock: Callable[[], int] | None = None, threads: int | None = None
+    ) -> None:
         self.job = job
         self.device = choose_device(job.device)
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
@@ -102,7 +106,12 @@ class Pipeline:
         schema = job.schema if self._wants_rows else job.schema.select(_columns_used(job))
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
-        self.decode = Decode(schema, self.encode.dictionaries, job.source.kafka if job.source else None)
+        self.decode = Decode(
+            schema,
+            self.encode.dictionaries,
+            job.source.kafka if job.source else None,
+            threads or job.threads,
+        )
         self.clean = Clean(job)
         self.windows = Windows(job)
         self.derive = Derive(job)
@@ -148,6 +157,23 @@ class Pipeline:
             self._emit(outputs, REJECTS, [undecoded, unclean, *late])
         self._close(outputs)
         return outputs
+
+    def decode_ahead(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
+        """Decode blocks of NDJSON in other threads, while earlier ones are pushed.
+
+        Parameters
+        ----------
+        blocks : iterable
+            Of objects with ``data``, ``source``, ``partition`` and ``first_position``, such as a source's.
+            With several threads a few are taken from it ahead of time: it should not be one that waits.
+
+        Yields
+        ------
+        tuple
+            The block, and the data to `push` for it: in this order, once, and to this pipeline. Results are
+            the same for any number of threads; with one thread it is the block's own data.
+        """
+        return self.decode.ahead(blocks)
 
     def advance(self, watermark_ms: int) -> Outputs:
         """Assert that no row before `watermark_ms` will come any more, and return what that made final."""

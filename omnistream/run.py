@@ -153,7 +153,10 @@ def run_job(
 
         return run_kafka(job, on_progress, stop)
     pipeline, positions, resumed = _start(job)
-    blocks = open_source(job.source, positions)
+    source = open_source(job.source, positions)
+    # Standard input may pause: what is there is worked on before more is waited for.
+    ahead = job.source.type == "file"
+    blocks = pipeline.decode_ahead(source) if ahead else ((block, block.data) for block in source)
     started = reported = saved = time.monotonic()
     messages_before = pipeline.metrics().messages
     bytes_read = bytes_total = 0
@@ -169,15 +172,16 @@ def run_job(
         mode: Mode | None = "append" if resumed else None
         sinks = open_sinks(job, pipeline.schemas(), mode, on_failure, producer)
         while stop.signal is None:
-            block = _next(blocks, stop)
-            if block is None:
+            following = _next(blocks, stop)
+            if following is None:
                 break
+            block, data = following
             if at is not None and at != (block.source, block.partition):
                 # A file that was read to its end must not hold the watermark back.
                 write_outputs(pipeline.mark_idle(*at), sinks)
             at = block.source, block.partition
             outputs = pipeline.push(
-                block.data,
+                data,
                 source=block.source,
                 partition=block.partition,
                 first_position=block.first_position,
@@ -219,7 +223,7 @@ def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], bool]:
     return Pipeline.restore(snapshot, job), positions, True
 
 
-def _next(blocks: Iterator[Block], stop: Stop) -> Block | None:
+def _next(blocks: Iterator[tuple[Block, Any]], stop: Stop) -> tuple[Block, Any] | None:
     """Wait for the next block; None at the end of the input, and when a request to stop ends the wait."""
     try:
         try:

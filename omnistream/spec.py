@@ -272,6 +272,7 @@ class JobSpec:
     schema: Schema
     time: TimeSpec = field(default_factory=TimeSpec)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
     source: SourceSpec | None = None
     amount: AmountSpec | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

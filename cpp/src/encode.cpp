@@ -69,6 +69,41 @@ Status encode_columns(const Batch& batch,
     return {};
 }
 
+void Translation::learn(const Column& texts) {
+    codes_.reserve(codes_.size() + static_cast<std::size_t>(texts.length));
+    for (std::int64_t row = 0; row < texts.length; ++row) codes_.push_back(ours_->encode(texts.text(row)));
+}
+
+Column Translation::translate(const Column& column) const {
+    const auto* codes = column.lanes<std::int32_t>();
+    Array<std::int32_t> lanes;
+    lanes.resize(static_cast<std::size_t>(column.length), 0);
+    if (column.null_count == 0) {
+        for (std::int64_t row = 0; row < column.length; ++row) lanes[row] = codes_[codes[row]];
+    } else {
+        for (std::int64_t row = 0; row < column.length; ++row)
+            if (column.valid(row)) lanes[row] = codes_[codes[row]];
+    }
+    Column out = column;
+    out.values = lanes.finish();
+    out.dictionary = ours_;
+    return out;
+}
+
+Status translate_columns(const Batch& batch,
+                         const std::map<std::string, std::shared_ptr<Translation>>& translations,
+                         std::shared_ptr<Batch>* out) {
+    *out = std::make_shared<Batch>(batch);
+    for (Column& column : (*out)->columns) {
+        const auto found = translations.find(column.name);
+        if (found == translations.end()) continue;
+        if (column.type != Type::dictionary)
+            return {Code::schema, "column '" + column.name + "' has no codes to translate"};
+        column = found->second->translate(column);
+    }
+    return {};
+}
+
 Status add_amounts(const Batch& batch, const std::string& quantity, const std::string& unit_price,
                    const std::string& discount, std::shared_ptr<Batch>* out,
                    std::vector<std::int32_t>* overflowed) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "omnistream/batch.hpp"
@@ -17,6 +18,24 @@ namespace omnistream {
 Status encode_columns(const Batch& batch,
                       const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries,
                       std::shared_ptr<Batch>* out);
+
+// The codes of a dictionary that another thread adds to, in one of ours. It is never read here: its owner hands
+// its strings over, so that the two threads share nothing.
+class Translation {
+public:
+    explicit Translation(std::shared_ptr<Dictionary> ours) : ours_(std::move(ours)) {}
+    // The strings that the other one has got since the last call, in the order of their codes.
+    void learn(const Column& texts);
+    [[nodiscard]] Column translate(const Column& column) const;
+
+private:
+    std::shared_ptr<Dictionary> ours_;
+    std::vector<std::int32_t> codes_;  // by the other one's
+};
+
+Status translate_columns(const Batch& batch,
+                         const std::map<std::string, std::shared_ptr<Translation>>& translations,
+                         std::shared_ptr<Batch>* out);
 
 // Two more columns: gross_amount = quantity x unit_price, amount = the same x (1 - discount), rounded
 // half-even. Rows whose amount int64 cannot hold have nulls there and are listed.
