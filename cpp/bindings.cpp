@@ -578,13 +578,12 @@ PYBIND11_MODULE(_core, m) {
                 return Status();
             });
         });
-    m.def("translate_columns",
-          [](const std::shared_ptr<Batch>& batch,
-             const std::map<std::string, std::shared_ptr<Translation>>& translations) {
-              std::shared_ptr<Batch> translated;
-              without_gil([&] { return translate_columns(*batch, translations, &translated); });
-              return translated;
-          });
+    m.def("translate_columns", [](const std::shared_ptr<Batch>& batch,
+                                  const std::map<std::string, std::shared_ptr<Translation>>& translations) {
+        std::shared_ptr<Batch> translated;
+        without_gil([&] { return translate_columns(*batch, translations, &translated); });
+        return translated;
+    });
     m.def("encode_columns", [](const std::shared_ptr<Batch>& batch,
                                const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries) {
         std::shared_ptr<Batch> encoded;

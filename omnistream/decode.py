@@ -34,7 +34,7 @@ class Decode:
     kafka : KafkaSpec, optional
         Names the columns that messages bring besides their values.
     threads : int
-        More than one: blocks of `ahead` are decoded in as many threads.
+        More than one: blocks of `ahead` are decoded in all of them but the caller's.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Decode:
         self.counts: Counter[str] = Counter()
         self._core_schema = schema.to_core()
         self._decoder = _core.Decoder(self._core_schema, dictionaries)
-        self._ahead = None if threads == 1 else DecodeAhead(self._core_schema, dictionaries, threads)
+        self._ahead = None if threads == 1 else DecodeAhead(self._core_schema, dictionaries, threads - 1)
         self.next_position: dict[tuple[str, int], int] = {}  # of messages that come without one
 
     def run(

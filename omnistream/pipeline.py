@@ -88,7 +88,7 @@ class Pipeline:
     clock : callable, optional
         Returns the current time in ms since the epoch, for rules that compare event time with now.
     threads : int, optional
-        Of `decode_ahead`; by default what the job says.
+        The caller's and those of `decode_ahead`; by default what the job says.
 
     Raises
     ------

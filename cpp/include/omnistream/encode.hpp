@@ -19,8 +19,8 @@ Status encode_columns(const Batch& batch,
                       const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries,
                       std::shared_ptr<Batch>* out);
 
-// The codes of a dictionary that another thread adds to, in one of ours. It is never read here: its owner hands
-// its strings over, so that the two threads share nothing.
+// The codes of a dictionary that another thread adds to, in one of ours. It is never read here: its owner
+// hands its strings over, so that the two threads share nothing.
 class Translation {
 public:
     explicit Translation(std::shared_ptr<Dictionary> ours) : ours_(std::move(ours)) {}
