@@ -22,6 +22,7 @@ from omnistream import _core
 from omnistream.checkpoint import Snapshot, check_compatible, latest
 from omnistream.clean import Clean
 from omnistream.decode import Decode
+from omnistream.decode_ahead import AnyBlock
 from omnistream.derive import Derive
 from omnistream.device import choose_device
 from omnistream.encode import Encode
