@@ -194,9 +194,26 @@ Rule rule_of(const py::dict& options) {
 
 Measure measure_of(const py::dict& options) {
     static const std::pair<const char*, Operation> kOperations[] = {
-        {"count", Operation::count},       {"sum", Operation::sum},           {"min", Operation::min},
-        {"max", Operation::max},           {"mean", Operation::mean},         {"std", Operation::std_dev},
-        {"variance", Operation::variance}, {"distinct", Operation::distinct},
+        {"count", Operation::count},
+        {"sum", Operation::sum},
+        {"min", Operation::min},
+        {"max", Operation::max},
+        {"mean", Operation::mean},
+        {"std", Operation::std_dev},
+        {"variance", Operation::variance},
+        {"distinct", Operation::distinct},
+        {"first", Operation::first},
+        {"last", Operation::last},
+        {"top", Operation::top},
+        {"top_weight", Operation::top_weight},
+        {"approx_distinct", Operation::approx_distinct},
+        {"quantile", Operation::quantile},
+        {"first", Operation::first},
+        {"last", Operation::last},
+        {"top", Operation::top},
+        {"top_weight", Operation::top_weight},
+        {"approx_distinct", Operation::approx_distinct},
+        {"quantile", Operation::quantile},
     };
     const auto op = get<std::string>(options, "op");
     for (const auto& [name, value] : kOperations) {
@@ -205,6 +222,8 @@ Measure measure_of(const py::dict& options) {
         measure.name = get<std::string>(options, "name");
         measure.operation = value;
         measure.column = get_or<std::string>(options, "column", "");
+        measure.by = get_or<std::string>(options, "by", "");
+        measure.argument = get_or<std::int64_t>(options, "argument", 0);
         const auto condition = get_or<py::dict>(options, "condition", {});
         if (!condition.empty())
             measure.condition = {get<std::string>(condition, "column"),
@@ -736,6 +755,7 @@ PYBIND11_MODULE(_core, m) {
             std::vector<std::string> measured;
             for (const auto& measure : get<std::vector<py::dict>>(options, "measures")) {
                 spec.measures.push_back(measure_of(measure));
+                spec.measures.back().by_type = types_of(options, {spec.measures.back().by})[0];
                 measured.push_back(spec.measures.back().column);
             }
             std::vector<Type> key_types = types_of(options, spec.keys);

@@ -1,7 +1,8 @@
 """Features of your own: name this file in a job, and its functions in the features of a derive table.
 
 Each runs once a key, compiled for the job's device. Rows of `first` and `second` are days, yesterday first;
-numbers are exact integers, of which `scale` make one. Days before the key was known hold 0.
+numbers are exact integers, of which `scale` make one. There are at least `days` days, and those before the key
+was known hold 0.
 """
 
 from omnistream.features import feature
@@ -9,13 +10,14 @@ from omnistream.features import feature
 
 @feature(measures=1, takes_days=True, unit="plain")
 def trend(first, second, key, known, weekday, days, scale):
-    """Return the demand of the last days over that of as many days before; NaN while there is none before."""
-    if known < 2 * days:
+    """Return the demand of the newer half of the days over that of the older; NaN while there is none."""
+    half = days // 2
+    if known < days:
         return float("nan")
     late, early = 0, 0
-    for ago in range(days):
+    for ago in range(half):
         late += first[ago, key]
-        early += first[ago + days, key]
+        early += first[ago + half, key]
     return late / early if early != 0 else float("nan")
 
 

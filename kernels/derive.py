@@ -15,6 +15,7 @@ limbs of 32 bits in uint64 lanes, of which no step overflows, with constants of 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _ONE = np.uint64(1)
 _LIMB_SIZE = 4294967296.0
 _HIGHEST = 1 << 31  # the high half of an int64 is below it, and not below its negative
 _THREADS_PER_BLOCK = 128
+# Fewer keys than this take less time than waking the other cores.
+_PARALLEL_FROM_KEYS = 2048
 
 
 # ---- elements: exact moments ----
@@ -409,10 +412,22 @@ class Kernels:
         if keys == 0:
             return
         if self.target == "cpu":
-            kernel(keys, *arguments)
+            numba = _numba()
+            threads = numba.get_num_threads()
+            numba.set_num_threads(threads if keys >= _PARALLEL_FROM_KEYS else 1)
+            try:
+                kernel(keys, *arguments)
+            finally:
+                numba.set_num_threads(threads)
             return
         threads = min(_THREADS_PER_BLOCK, keys)
         kernel[(keys + threads - 1) // threads, threads](keys, *arguments)
+
+
+@functools.cache
+def kernels_for(target: Target) -> Kernels:
+    """Return the kernels of a device, shared by all who use them: compiling takes seconds."""
+    return Kernels(target)
 
 
 def compile_element(element: Callable[..., float]) -> str:
@@ -451,6 +466,15 @@ def _with_globals(function: Any, names: dict[str, Any]) -> Any:
 def _written(text: str, name: str, names: dict[str, Any]) -> Any:
     exec(compile(text, f"<omnistream {name}>", "exec"), names)
     return names[name]
+
+
+def array_module(target: Target) -> Any:
+    """Return what makes arrays for kernels: CuPy on a GPU; NumPy on the CPU and in the simulator."""
+    if target == "cpu" or _numba().config.ENABLE_CUDASIM:
+        return np
+    import cupy
+
+    return cupy
 
 
 def _module_of(array: Any) -> Any:

@@ -21,7 +21,7 @@ from rich.table import Table
 from omnistream.errors import JobError
 from omnistream.job import load_job
 from omnistream.report import Mover, PlannerView, ledger_lines, write_report
-from omnistream.spec import JobSpec
+from omnistream.spec import DeriveSpec, JobSpec
 
 TOP_SKUS = 10
 MOVERS = 4
@@ -228,7 +228,8 @@ def _view(job: JobSpec, summary: dict[str, Any], places: Mapping[str, str]) -> P
     hourly = _read(places["hourly"], [*OUTPUTS["hourly"], "window_start"])
     demand = _read(places["demand"], ["day", "sku", "store_id", "demand", "mean", "std", "safety_stock"])
     labels = _labels(job)
-    lead_time_days = next(derive for derive in job.derives if derive.name == "demand").lead_time_days
+    specs = [derive for derive in job.derives if isinstance(derive, DeriveSpec)]
+    lead_time_days = next(spec for spec in specs if spec.name == "demand").lead_time_days
 
     days = daily.group_by("window_start").aggregate([("units_sold", "sum"), ("net_amount", "sum")])
     days = days.sort_by("window_start")

@@ -11,17 +11,19 @@ for the CPU and for CUDA. Their meaning is in ``tests/reference/features.py``.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from omnistream.errors import OmnistreamError
 from omnistream.kernels import derive as kernels
-from omnistream.mistakes import did_you_mean, quoted
+from omnistream.mistakes import Table, did_you_mean, quoted
 from omnistream.schema import DECIMAL_SCALE
 
 Unit = Literal["measure", "ratio", "plain"]
@@ -102,7 +104,7 @@ def feature(
 
     The function is compiled by Numba for the device of the job. It takes ``(first, second, key, known,
     weekday, days, scale)`` and returns a number; ``kernels/derive.py`` says what each is. It sees closed days
-    alone.
+    alone, and at least the last `days` of them.
 
     Parameters
     ----------
@@ -177,10 +179,14 @@ def parse_feature(text: str, ops: Mapping[str, Op] | None = None) -> FeatureSpec
     return FeatureSpec(name or usual, function, first, second, days)
 
 
-def load_functions(path: str | Path) -> dict[str, Op]:
-    """Return the features that a Python file marks with `feature`, compiled once to see that they can be.
+def load_functions(path: str | Path, check: bool = True) -> dict[str, Op]:
+    """Return the features that a Python file marks with `feature`. The file is run, as an import would.
 
-    The file is run, as an import would.
+    Parameters
+    ----------
+    path : path
+    check : bool
+        Whether to compile each, to see that it can be.
 
     Raises
     ------
@@ -203,7 +209,8 @@ def load_functions(path: str | Path) -> dict[str, Op]:
     for name, op in found.items():
         if name in OPS:
             raise FeatureError(f"{path}: {name} is built in", "give the function another name")
-        check_function(op, str(path))
+        if check:
+            check_function(op, str(path))
     return found
 
 
@@ -233,6 +240,58 @@ def check_function(op: Op, place: str) -> None:
         ) from error
     if returned not in ("float64", "float32", "int64", "int32", "uint64", "bool"):
         raise FeatureError(f"{place}: {name} returns {returned}", "return a number on every path")
+
+
+def read_features(
+    table: Table, window: str, measures: Sequence[str] | None, base: Path
+) -> tuple[tuple[FeatureSpec, ...], str, str]:
+    """Read the keys ``features`` and ``functions`` of a derive table.
+
+    Parameters
+    ----------
+    window : str
+        The name of the daily window.
+    measures : sequence of str or None
+        Those of the window that features can look at; None when a mistake hides them.
+
+    Returns
+    -------
+    tuple of FeatureSpec, the path of the functions and the SHA-256 of what it holds
+    """
+    texts = table.texts("features", default=STANDARD, single=True)
+    written = table.text("functions", default="")
+    table.finish()
+    path, digest, ops = "", "", dict(OPS)
+    try:
+        if written:
+            path = os.path.normpath(base / Path(written).expanduser())
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            ops |= load_functions(path)
+    except OSError as error:
+        table.add(
+            "functions", f"{quoted(path)} cannot be read ({error.strerror})", "write the path of a file"
+        )
+        return (), path, digest
+    except FeatureError as error:
+        table.add("functions", error.what, error.fix)
+        return (), path, digest
+    features: dict[str, FeatureSpec] = {}
+    for text in texts:
+        try:
+            each = parse_feature(text, ops)
+        except FeatureError as error:
+            table.add("features", error.what, error.fix)
+            continue
+        if each.name in features:
+            table.add("features", f"two are named {quoted(each.name)}", f'write "{text} as ..."')
+        features[each.name] = each
+        for measure in (each.first, each.second):
+            if measure and measures is not None and measure not in measures:
+                what = f"{quoted(measure)} is not an int64 or decimal measure of {quoted(window)}"
+                table.add("features", what, did_you_mean(measure, measures))
+    if features and not measures_used(features.values()):
+        table.add("features", "look at no measure", _EXAMPLE)
+    return tuple(features.values()), path, digest
 
 
 def measures_used(features: Iterable[FeatureSpec]) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from omnistream.errors import JobError, SchemaError
+from omnistream.features import read_features
 from omnistream.kafka_tables import (
     IDLE_TIMEOUT_MS,
     check_delivery,
@@ -26,6 +27,7 @@ from omnistream.kafka_tables import (
     read_topic,
 )
 from omnistream.measures import (
+    MOST_TOP,
     Condition,
     Lifecycle,
     MeasureError,
@@ -48,6 +50,7 @@ from omnistream.spec import (
     DeadLetterSpec,
     DeriveSpec,
     DuplicatesSpec,
+    FeaturesSpec,
     JobSpec,
     SinkSpec,
     SourceSpec,
@@ -68,6 +71,7 @@ __all__ = [
     "DeadLetterSpec",
     "DeriveSpec",
     "DuplicatesSpec",
+    "FeaturesSpec",
     "JobSpec",
     "Lifecycle",
     "MeasureSpec",
@@ -172,7 +176,10 @@ def parse_job(
 
     outputs = _Outputs(row_columns)
     windows = [_read_window(table, outputs, lifecycle) for table in top.tables("window")]
-    derives = [_read_derive(table, outputs, windows) for table in top.tables("derive")]
+    derives = [_read_derive(table, outputs, windows, base) for table in top.tables("derive")]
+    if source is not None and source.type == "kafka" and any(each.kind == "features" for each in derives):
+        what = "features keep no state for each partition, so that a topic's partitions could not move"
+        top.add("derive", what, "write the window to a topic or file, and run features on that")
 
     places: dict[str, str] = {}
     sinks = [_read_sink(table, base, outputs, places) for table in top.tables("sink")]
@@ -398,13 +405,14 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
         mistake = misfit(measure, columns) if columns else None
         if mistake:
             table.problems.add(place, *mistake)
-        if measure.name in taken:
-            table.problems.add(
-                place,
-                f"another column is named {quoted(measure.name)}",
-                f'name it: "... as {measure.name}_2"',
-            )
-        taken.add(measure.name)
+        for column in measure.output_columns(columns):
+            if column in taken:
+                table.problems.add(
+                    place,
+                    f"another column is named {quoted(column)}",
+                    f'name it: "... as {measure.name}_2"',
+                )
+            taken.add(column)
     window = WindowSpec(name=name, keys=keys, measures=tuple(measure for _, measure in measures), **interval)
     if name:
         sound = columns and len(table.problems.lines) == before
@@ -481,43 +489,43 @@ def _measure_table(table: Table, lifecycle: Lifecycle) -> tuple[str, MeasureSpec
     """One [[window.measure]]: the same parts, spelled out."""
     op, column = table.text("op", example="sum"), table.text("column", default="")
     name, where = table.text("name", default=""), table.text("where", default="")
+    arguments: list[str] = []
+    if op == "top":
+        arguments = [str(table.integer("count", 1, 1, MOST_TOP))]
+        by = table.text("by", default="")
+        arguments += [by] if by else []
+    elif op == "quantile":
+        value = table.take("quantile")
+        arguments = [str(value)] if value is not None else []
     table.finish()
     condition: Condition | None = None
     try:
         condition = parse_condition(where) if where else None
-        return table.place, named_measure(op, column, name, condition, lifecycle) if op else None
+        measure = named_measure(op, column, name, condition, lifecycle, arguments) if op else None
+        return table.place, measure
     except MeasureError as error:
         table.problems.add(table.place, error.what, error.fix)
         return table.place, None
 
 
-def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec]) -> DeriveSpec:
+def _read_derive(
+    table: Table, outputs: _Outputs, windows: Sequence[WindowSpec], base: Path
+) -> DeriveSpec | FeaturesSpec:
     before = len(table.problems.lines)
     name = outputs.claim(table)
-    table.text("kind", default="demand", choices=("demand",))
+    kind = table.text("kind", default="demand", choices=("demand", "features"))
     source = table.text("from", example=windows[0].name if windows else "daily")
-    demand = table.text("demand", example="units_sold")
-    horizon_days = table.integer("horizon_days", 28, 1, 3_660)
-    service_level = float(table.number("service_level", "0.95", "0", "1"))
-    lead_time_days = float(table.number("lead_time_days", "7", "0"))
-    table.finish()
-    derive = DeriveSpec(name, source, demand, "demand", horizon_days, service_level, lead_time_days)
     window = next((window for window in windows if window.name == source), None)
     columns = outputs.columns.get(source)
-    if source and window is None:
-        table.add(
-            "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
-        )
-    elif window is not None and not window.is_one_day:
-        what = f"{quoted(source)} is not a window of one day"
-        if window.kind == "calendar" and window.unit == "day":
-            what = f"{quoted(source)} has days of 23 or 25 hours, in {window.time_zone}"
-        table.add("from", what, 'take one with size = "1d"')
-    elif window is not None and columns is not None and demand:
-        able = [measure.name for measure in window.measures if columns[measure.name] in _COUNTED_TYPES]
-        if demand not in able:
-            what = f"{quoted(demand)} is not an int64 or decimal measure of {quoted(source)}"
-            table.add("demand", what, did_you_mean(demand, able))
+    _need_one_day(table, source, window, windows)
+    able: list[str] | None = None  # a mistake hides them
+    if window is not None and columns is not None:
+        able = [measure.name for measure in window.measures if columns.get(measure.name) in _COUNTED_TYPES]
+    derive: DeriveSpec | FeaturesSpec
+    if kind == "features":
+        derive = FeaturesSpec(name, source, *read_features(table, source, able, base))
+    else:
+        derive = _read_demand(table, name, source, able)
     if name:
         sound = window is not None and outputs.columns[ROWS] and len(table.problems.lines) == before
         shown = (
@@ -527,6 +535,32 @@ def _read_derive(table: Table, outputs: _Outputs, windows: Sequence[WindowSpec])
         )
         outputs.columns.setdefault(name, shown)
     return derive
+
+
+def _need_one_day(
+    table: Table, source: str, window: WindowSpec | None, windows: Sequence[WindowSpec]
+) -> None:
+    if source and window is None:
+        table.add(
+            "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
+        )
+    elif window is not None and not window.is_one_day:
+        what = f"{quoted(source)} is not a window of one day"
+        if window.kind == "calendar" and window.unit == "day":
+            what = f"{quoted(source)} has days of 23 or 25 hours, in {window.time_zone}"
+        table.add("from", what, 'take one with size = "1d"')
+
+
+def _read_demand(table: Table, name: str, source: str, able: Sequence[str] | None) -> DeriveSpec:
+    demand = table.text("demand", example="units_sold")
+    horizon_days = table.integer("horizon_days", 28, 1, 3_660)
+    service_level = float(table.number("service_level", "0.95", "0", "1"))
+    lead_time_days = float(table.number("lead_time_days", "7", "0"))
+    table.finish()
+    if demand and able is not None and demand not in able:
+        what = f"{quoted(demand)} is not an int64 or decimal measure of {quoted(source)}"
+        table.add("demand", what, did_you_mean(demand, able))
+    return DeriveSpec(name, source, demand, "demand", horizon_days, service_level, lead_time_days)
 
 
 def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, str]) -> SinkSpec:

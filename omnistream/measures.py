@@ -3,28 +3,47 @@
 The grammar, whole::
 
     measure   = call [ "as" NAME ] [ "where" condition ] [ "as" NAME ]
-    call      = "count" | OPERATION "(" [ COLUMN ] ")" | RETAIL
+    call      = "count" | OPERATION "(" [ COLUMN { "," ARGUMENT } ] ")" | RETAIL
     condition = COLUMN "=" TEXT  |  COLUMN "in" "(" TEXT { "," TEXT } ")"
 
 OPERATION is one of `OPERATIONS`, RETAIL one of `RETAIL`, TEXT stands in single or double quotes (a doubled
-quote is one quote). ``count`` counts rows, ``count(column)`` counts values that are not null.
+quote is one quote). ``count`` counts rows, ``count(column)`` counts values that are not null. An ARGUMENT is
+a number or a column: ``top(sku, 3)``, ``top(sku, 3, quantity)``, ``quantile(quantity, 0.9)``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
-from omnistream.mistakes import did_you_mean, one_of, quoted
+from omnistream.mistakes import did_you_mean, exact_number, one_of, quoted
 
-Operation = Literal["count", "sum", "min", "max", "mean", "std", "variance", "distinct"]
+Operation = Literal[
+    "count",
+    "sum",
+    "min",
+    "max",
+    "mean",
+    "std",
+    "variance",
+    "distinct",
+    "approx_distinct",
+    "first",
+    "last",
+    "top",
+    "quantile",
+]
 OPERATIONS: tuple[str, ...] = get_args(Operation)
 
 # A sum of float64 depends on the order of rows, and no result here may.
 _EXACT = ("int32", "int64", "decimal")
 _ORDERED = (*_EXACT, "float64", "timestamp")
+# Quantiles are known to a millionth, tops to so many values.
+_MILLION = 1_000_000
+MOST_TOP = 100
 _FITTING: dict[str, tuple[str, ...]] = {
     "sum": _EXACT,
     "mean": _EXACT,
@@ -32,6 +51,7 @@ _FITTING: dict[str, tuple[str, ...]] = {
     "variance": _EXACT,
     "min": _ORDERED,
     "max": _ORDERED,
+    "quantile": _EXACT,
 }
 
 
@@ -46,32 +66,68 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class MeasureSpec:
-    """One output column of a window. An empty ``column`` counts rows."""
+    """One measure of a window: an output column, or two for each rank of a top.
+
+    Attributes
+    ----------
+    column : str
+        Empty: it counts rows.
+    top : int
+        How many values a ``top`` lists.
+    by : str
+        The column whose sum ranks them; empty: by how often they come.
+    quantile : Decimal
+        Which ``quantile``, in steps of a millionth.
+    """
 
     name: str
     op: Operation
     column: str = ""
     condition: Condition | None = None
+    top: int = field(default=0, repr=False)
+    by: str = field(default="", repr=False)
+    quantile: Decimal = field(default=Decimal(0), repr=False)
 
-    def to_core(self) -> dict[str, Any]:
-        """Return the measure as the C++ core takes it."""
+    def to_core(self) -> list[dict[str, Any]]:
+        """Return the measure as the C++ core takes it: one for each output column."""
         condition = self.condition
-        return {
+        core: dict[str, Any] = {
             "name": self.name,
             "op": self.op,
             "column": self.column,
             "condition": condition
             and {"column": condition.column, "plus": list(condition.plus), "minus": list(condition.minus)},
         }
+        if self.op == "quantile":
+            return [{**core, "argument": int(self.quantile * _MILLION)}]
+        if self.op != "top":
+            return [core]
+        return [
+            {**core, "name": name, "op": op, "by": self.by, "argument": rank}
+            for rank in range(self.top)
+            for name, op in zip(self._names_of(rank), ("top", "top_weight"), strict=True)
+        ]
 
-    def result_type(self, columns: Mapping[str, str]) -> str:
-        """Return the type of the output column, for input columns of these types."""
-        if self.op in ("count", "distinct"):
-            return "int64"
-        if self.op in ("mean", "std", "variance"):
-            return "float64"
-        kind = columns[self.column]
-        return "int64" if self.op == "sum" and kind == "int32" else kind
+    def _names_of(self, rank: int) -> tuple[str, str]:
+        return f"{self.name}_{rank + 1}", f"{self.name}_{rank + 1}_weight"
+
+    def output_columns(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the names and types of the output columns, for input columns of these types."""
+        if self.op in ("count", "distinct", "approx_distinct"):
+            return {self.name: "int64"}
+        if self.op in ("mean", "std", "variance", "quantile"):
+            return {self.name: "float64"}
+        kind = columns.get(self.column, "int64")
+        if self.op == "sum" and kind == "int32":
+            kind = "int64"
+        if self.op != "top":
+            return {self.name: kind}
+        weight = "decimal" if columns.get(self.by) == "decimal" else "int64"
+        return {
+            name: type_
+            for rank in range(self.top)
+            for name, type_ in zip(self._names_of(rank), (kind, weight), strict=True)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +168,7 @@ class MeasureError(ValueError):
 
 
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign>[(),=]))"""
+    r"""\s*(?:(?P<name>[^\W\d]\w*)|(?P<number>\d+(?:\.\d+)?)|(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign>[(),=]))"""
 )
 _EXAMPLE = "write one such as \"sum(quantity) as units where event_type in ('paid', 'created')\""
 
@@ -152,6 +208,11 @@ class _Reader:
         self.next += 1
         return found[1]
 
+    def argument(self) -> str:
+        """Take a number or a name."""
+        kind = self.tokens[self.next][0] if self.next < len(self.tokens) else ""
+        return self.expect("number" if kind == "number" else "name", "a number or a column")
+
     def done(self) -> bool:
         return self.next == len(self.tokens)
 
@@ -187,6 +248,7 @@ def named_measure(
     name: str = "",
     condition: Condition | None = None,
     lifecycle: Lifecycle | None = None,
+    arguments: Sequence[str] = (),
 ) -> MeasureSpec:
     """Return a measure from its parts, named ``sum_quantity`` by default; ``op`` may be a retail measure."""
     retail = (lifecycle or Lifecycle()).retail_measures()
@@ -204,7 +266,30 @@ def named_measure(
         raise MeasureError(f"{quoted(op)} is not a measure", did_you_mean(op, (*OPERATIONS, *RETAIL)))
     if not column and op != "count":
         raise MeasureError(f"{quoted(op)} needs a column", f'write "{op}(quantity)", say')
-    return MeasureSpec(name or (f"{op}_{column}" if column else op), op, column, condition)  # type: ignore[arg-type]
+    name = name or (f"{op}_{column}" if column else op)
+    more: dict[str, Any] = {}
+    if op == "top":
+        count = arguments[0] if arguments else "1"
+        if not count.isdecimal() or not 1 <= int(count) <= MOST_TOP:
+            raise MeasureError(
+                f"top of {quoted(count)} values makes no sense",
+                f'write "top(sku, 3)", {MOST_TOP} at the most',
+            )
+        more = {"top": int(count), "by": arguments[1] if len(arguments) > 1 else ""}
+        arguments = arguments[2:]
+    elif op == "quantile":
+        given = arguments[0] if arguments else "0.5"
+        quantile = exact_number(given)
+        if quantile is None or not 0 <= quantile <= 1 or quantile * _MILLION % 1 != 0:
+            raise MeasureError(
+                f"{quoted(given)} is not a quantile",
+                "write a number from 0 to 1, with six decimals at the most",
+            )
+        more = {"quantile": quantile}
+        arguments = arguments[1:]
+    if arguments:
+        raise MeasureError(f"{quoted(op)} does not take {quoted(arguments[0])}", "remove it")
+    return MeasureSpec(name, op, column, condition, **more)  # type: ignore[arg-type]
 
 
 def parse_measure(text: str, lifecycle: Lifecycle | None = None) -> MeasureSpec:
@@ -230,8 +315,11 @@ def parse_measure(text: str, lifecycle: Lifecycle | None = None) -> MeasureSpec:
     reader = _Reader(text)
     op = reader.expect("name", "a measure")
     column, name, condition = "", "", None
+    arguments: list[str] = []
     if reader.skip("(") and not reader.skip(")"):
         column = reader.expect("name", "a column")
+        while reader.skip(","):
+            arguments.append(reader.argument())
         reader.expect(")", 'a ")"')
     if reader.skip("as"):
         name = reader.expect("name", "a name")
@@ -243,7 +331,7 @@ def parse_measure(text: str, lifecycle: Lifecycle | None = None) -> MeasureSpec:
         raise MeasureError(
             f"{quoted(text)} goes on after its end: {quoted(reader.tokens[reader.next][1])}", _EXAMPLE
         )
-    return named_measure(op, column, name, condition, lifecycle)
+    return named_measure(op, column, name, condition, lifecycle, arguments)
 
 
 def misfit(measure: MeasureSpec, columns: Mapping[str, str]) -> tuple[str, str] | None:
@@ -253,7 +341,8 @@ def misfit(measure: MeasureSpec, columns: Mapping[str, str]) -> tuple[str, str] 
         if kind is None:
             return f"{quoted(measure.column)} is not a column", did_you_mean(measure.column, list(columns))
         fitting = _FITTING.get(measure.op)
-        if kind == "float64" and (measure.op == "distinct" or (fitting and kind not in fitting)):
+        counted = measure.op in ("distinct", "approx_distinct", "top")
+        if kind == "float64" and (counted or (fitting and kind not in fitting)):
             return (
                 f"{measure.op} of {quoted(measure.column)}, a float64, would not be exact",
                 'make it type = "decimal" in the schema',
@@ -263,6 +352,15 @@ def misfit(measure: MeasureSpec, columns: Mapping[str, str]) -> tuple[str, str] 
             return (
                 f"{measure.op} of {quoted(measure.column)}, which is a {kind}, makes no sense",
                 f"take a column of type {one_of(fitting)}" + (f": {one_of(able)}" if able else ""),
+            )
+    if measure.by:
+        kind = columns.get(measure.by)
+        if kind is None:
+            return f"{quoted(measure.by)} is not a column", did_you_mean(measure.by, list(columns))
+        if kind not in _EXACT:
+            return (
+                f"a sum of {quoted(measure.by)}, which is a {kind}, ranks nothing",
+                f"take a column of type {one_of(_EXACT)}",
             )
     if measure.condition is not None:
         column = measure.condition.column

@@ -23,7 +23,7 @@ from omnistream.checkpoint import Snapshot, check_compatible, latest
 from omnistream.clean import Clean
 from omnistream.decode import Decode
 from omnistream.decode_ahead import AnyBlock
-from omnistream.derive import Derive
+from omnistream.derive import Derive, Derived
 from omnistream.device import choose_device
 from omnistream.encode import Encode
 from omnistream.errors import StateError
@@ -412,17 +412,17 @@ class Pipeline:
         self._emit_all(outputs, closed)
         self._emit_all(outputs, self.derive.run(closed))
 
-    def _emit_all(self, outputs: Outputs, batches: Mapping[str, Iterable[_core.Batch]]) -> None:
+    def _emit_all(self, outputs: Outputs, batches: Mapping[str, Iterable[Derived]]) -> None:
         for output, each in batches.items():
             self._emit(outputs, output, each)
 
-    def _emit(self, outputs: Outputs, output: str, batches: Iterable[_core.Batch]) -> None:
+    def _emit(self, outputs: Outputs, output: str, batches: Iterable[Derived]) -> None:
         for batch in batches:
-            if batch.rows == 0:
-                continue
             record_batch = pa.record_batch(batch)
+            if record_batch.num_rows == 0:
+                continue
             outputs.setdefault(output, []).append(record_batch)
-            self._emitted[output] += batch.rows
+            self._emitted[output] += record_batch.num_rows
             if output == REJECTS:
                 self._count_rejects(record_batch)
 
@@ -475,7 +475,7 @@ def _columns_used(job: JobSpec) -> list[str]:
     for window in job.windows:
         used.update(window.keys)
         for measure in window.measures:
-            used.add(measure.column)
+            used.update((measure.column, measure.by))
             if measure.condition is not None:
                 used.add(measure.condition.column)
     return [field.name for field in job.schema.fields if field.name in used]
@@ -497,5 +497,5 @@ def _identity(job: JobSpec) -> dict[str, str]:
             [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
         ),
         "windows": digest([window.to_core(job.time.column, columns) for window in job.windows]),
-        "derives": digest([asdict(derive) for derive in job.derives]),
+        "derives": digest([derive.identity() for derive in job.derives]),
     }

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from omnistream.features import FeatureSpec, measures_used
 from omnistream.measures import Lifecycle, MeasureSpec
 from omnistream.rules import RuleSpec
 from omnistream.schema import Schema
@@ -148,7 +149,7 @@ class WindowSpec:
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "time_column": time_column,
             "keys": list(self.keys),
-            "measures": [measure.to_core() for measure in self.measures],
+            "measures": [core for measure in self.measures for core in measure.to_core()],
             "types": dict(columns),
         }
 
@@ -167,8 +168,10 @@ class WindowSpec:
         """Return the types of the columns that a closed window has."""
         interval = {} if self.kind == "global" else dict.fromkeys(INTERVAL_COLUMNS, "timestamp")
         keys = {key: columns[key] for key in self.keys}
-        measures = {measure.name: measure.result_type(columns) for measure in self.measures}
-        return {**interval, **keys, **measures}
+        types = {**interval, **keys}
+        for measure in self.measures:
+            types.update(measure.output_columns(columns))
+        return types
 
     def explain(self) -> str:
         """Return the window in one line."""
@@ -211,12 +214,59 @@ class DeriveSpec:
             "types": window.output_columns(columns),
         }
 
+    def explain(self) -> str:
+        """Say what it does, for people."""
+        return (
+            f"demand {self.demand} of {self.window} over {self.horizon_days} days, "
+            f"safety stock for {self.service_level:.1%} over {self.lead_time_days:g} days"
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a snapshot to fit."""
+        return asdict(self)
+
     def output_columns(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, str]:
         """Return the types of the columns of the result."""
         types = window.output_columns(columns)
         keys = {key: types[key] for key in window.keys}
         floats = dict.fromkeys(("mean", "std", "safety_stock"), "float64")
         return {"day": "timestamp", **keys, "days": "int32", "demand": types[self.demand], **floats}
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesSpec:
+    """Feature vectors per key and day of a daily window. ``functions`` is a Python file of the user's."""
+
+    name: str
+    window: str  # `from` in TOML
+    features: tuple[FeatureSpec, ...]
+    functions: str = ""
+    functions_sha256: str = ""
+    kind: Literal["features"] = "features"
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures of the window that features look at."""
+        return measures_used(self.features)
+
+    @property
+    def horizon_days(self) -> int:
+        """How far back they look."""
+        return max(feature.days for feature in self.features)
+
+    def explain(self) -> str:
+        """Say what it does, for people."""
+        return f"{len(self.features)} features of {self.window}, up to {self.horizon_days} days back"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a snapshot to fit: functions may lie elsewhere."""
+        return {name: value for name, value in asdict(self).items() if name != "functions"}
+
+    def output_columns(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the types of the columns of the result."""
+        types = window.output_columns(columns)
+        keys = {key: types[key] for key in window.keys}
+        return {"day": "timestamp", **keys, **dict.fromkeys((each.name for each in self.features), "float32")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +329,7 @@ class JobSpec:
     rules: tuple[RuleSpec, ...] = ()
     duplicates: DuplicatesSpec | None = None
     windows: tuple[WindowSpec, ...] = ()
-    derives: tuple[DeriveSpec, ...] = ()
+    derives: tuple[DeriveSpec | FeaturesSpec, ...] = ()
     sinks: tuple[SinkSpec, ...] = ()
     dead_letter: DeadLetterSpec | None = None
     checkpoint: CheckpointSpec | None = None

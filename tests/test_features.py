@@ -68,7 +68,7 @@ def test_functions_of_the_user(kernels: list[Kernels | Worker]) -> None:
     functions = load_functions(OWN)
     assert [*functions] == ["trend", "margin"]
     ops = {"trend": Op(trend, 1, True, "plain"), "margin": Op(margin, 2, False, "measure")}
-    specs = [parse_feature(text, ops) for text in ("trend(units, 2)", "margin(net, cost)")]
+    specs = [parse_feature(text, ops) for text in ("trend(units, 4)", "margin(net, cost)")]
     places = {"units": 0, "net": 1, "cost": 2}
     types = {"units": "int64", "net": "decimal", "cost": "decimal"}
     columns = [spec.column(ops[spec.op], places, types) for spec in specs]

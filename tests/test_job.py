@@ -752,6 +752,14 @@ def test_measures(text: str, measure: MeasureSpec) -> None:
         ("sum(quantity) + 1", 'cannot be read from "+ 1" on'),
         ("units_sold(quantity)", "takes neither a column nor a condition"),
         ("units_sold where event_type = 'paid'", "takes neither a column nor a condition"),
+        ("top(sku, 0)", 'top of "0" values makes no sense'),
+        ("top(sku, 1.5)", "makes no sense"),
+        ("top(sku, quantity)", "makes no sense"),
+        ("top(sku, 3, quantity, 4)", 'does not take "4"'),
+        ("quantile(quantity, 1.5)", '"1.5" is not a quantile'),
+        ("quantile(quantity, 0.1234567)", "is not a quantile"),
+        ("sum(quantity, 3)", '"sum" does not take "3"'),
+        ("top(sku, )", "where a number or a column belongs"),
     ],
 )
 def test_mistakes_in_measures(text: str, said: str) -> None:
@@ -759,6 +767,29 @@ def test_mistakes_in_measures(text: str, said: str) -> None:
         parse_measure(text)
     assert said in str(caught.value)
     assert caught.value.fix
+
+
+def test_tops_and_quantiles() -> None:
+    top = parse_measure("top(sku, 2, quantity) as best where event_type = 'paid'")
+    assert (top.top, top.by, top.name) == (2, "quantity", "best")
+    core = top.to_core()
+    assert [(each["name"], each["op"], each["argument"]) for each in core] == [
+        ("best_1", "top", 0),
+        ("best_1_weight", "top_weight", 0),
+        ("best_2", "top", 1),
+        ("best_2_weight", "top_weight", 1),
+    ]
+    assert {each["by"] for each in core} == {"quantity"}
+    assert parse_measure("quantile(quantity, 0.999)").to_core()[0]["argument"] == 999_000
+    assert parse_measure("quantile(quantity)").to_core()[0]["argument"] == 500_000
+    tables = [
+        {"op": "top", "column": "sku", "count": 2, "by": "amount", "name": "best"},
+        {"op": "quantile", "column": "quantity", "quantile": 0.25, "name": "quarter"},
+    ]
+    window = parse_job(flat(window=[{**DAILY, "measure": tables}])).window("daily")
+    types = window.output_columns({"sku": "dictionary", "amount": "decimal", "quantity": "int64"})
+    assert list(types)[4:] == ["best_1", "best_1_weight", "best_2", "best_2_weight", "quarter"]
+    assert list(types.values())[4:] == ["dictionary", "decimal", "dictionary", "decimal", "float64"]
 
 
 def test_retail_measures_follow_the_lifecycle() -> None:
@@ -827,6 +858,12 @@ def test_measures_that_do_not_fit_the_columns() -> None:
         "sum(note)",
         "max(sku)",
         "distinct(w)",
+        "approx_distinct(w)",
+        "top(w)",
+        "top(sku, 1, note)",
+        "top(sku, 1, nothing)",
+        "quantile(w)",
+        "quantile(sku)",
         "sum(m)",
         "count where note = 'x'",
         "count where m = 'x'",
@@ -845,7 +882,12 @@ def test_measures_that_do_not_fit_the_columns() -> None:
         ("max(price)", "decimal"),
         ("mean(price)", "float64"),
         ("std(n)", "float64"),
+        ("quantile(n, 0.9)", "float64"),
+        ("approx_distinct(sku)", "int64"),
+        ("last(sku)", "dictionary"),
     ],
 )
 def test_result_types(text: str, kind: str) -> None:
-    assert parse_measure(text).result_type({"sku": "dictionary", "n": "int32", "price": "decimal"}) == kind
+    columns = {"sku": "dictionary", "n": "int32", "price": "decimal"}
+    measure = parse_measure(text)
+    assert measure.output_columns(columns) == {measure.name: kind}

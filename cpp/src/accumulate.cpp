@@ -20,8 +20,9 @@ constexpr std::int64_t kNan = kMost;
 }  // namespace
 
 std::uint64_t fresh_word(Add add) {
-    if (add == Add::min) return static_cast<std::uint64_t>(kMost);
-    if (add == Add::max || add == Add::max_float) return static_cast<std::uint64_t>(kLeast);
+    if (add == Add::min || add == Add::first) return static_cast<std::uint64_t>(kMost);
+    if (add == Add::max || add == Add::max_float || add == Add::last)
+        return static_cast<std::uint64_t>(kLeast);
     return 0;
 }
 
@@ -53,6 +54,9 @@ void BoundCondition::bind(const Column& column) {
 void gather(const Input& input, const std::int32_t* batch_rows, std::size_t count, std::int64_t* values) {
     if (input.type == Type::int32) {
         const auto* lanes = input.bound->lanes<std::int32_t>();
+        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
+    } else if (input.type == Type::boolean) {
+        const auto* lanes = input.bound->lanes<std::uint8_t>();
         for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
     } else if (input.type == Type::float64) {
         const auto* lanes = input.bound->lanes<double>();
@@ -161,10 +165,38 @@ bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_
         case Add::max_float:
             add_extreme<Add::max_float>(rows, word, count, values, weights);
             return false;
-        case Add::distinct:
-            break;  // needs a set of values
+        case Add::items:
+        case Add::first:
+        case Add::last:
+        case Add::carried:
+            break;  // need more than a word and a value
     }
     return false;
+}
+
+namespace {
+
+// Whether (time, value) comes before what a group has, for Add::first, or after it, for Add::last.
+bool beats(Add add, std::int64_t time, std::int64_t value, std::int64_t other_time, std::int64_t other) {
+    if (time != other_time) return (time < other_time) == (add == Add::first);
+    return value != other && (value < other) == (add == Add::first);
+}
+
+void take_by_time(Add add, std::uint64_t* words, std::int64_t time, std::int64_t value) {
+    const bool none = words[0] == fresh_word(add);
+    if (!none &&
+        !beats(add, time, value, static_cast<std::int64_t>(words[0]), static_cast<std::int64_t>(words[1])))
+        return;
+    words[0] = static_cast<std::uint64_t>(time);
+    words[1] = static_cast<std::uint64_t>(value);
+}
+
+}  // namespace
+
+void add_block_by_time(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
+                       const std::int64_t* values, const std::int64_t* times, const std::int8_t* weights) {
+    for (std::size_t i = 0; i < count; ++i)
+        if (weights == nullptr || weights[i] != 0) take_by_time(add, rows[i] + word, times[i], values[i]);
 }
 
 bool merge_block(Add add, std::uint64_t* const* into, const std::uint64_t* const* from, std::size_t word,
@@ -201,8 +233,14 @@ bool merge_block(Add add, std::uint64_t* const* into, const std::uint64_t* const
             case Add::max_float:
                 mine = static_cast<std::uint64_t>(std::max(a, b));
                 break;
-            case Add::distinct:
-                break;  // counted where the sets of values meet
+            case Add::first:
+            case Add::last:
+                if (theirs != fresh_word(add))
+                    take_by_time(add, into[i] + word, b, static_cast<std::int64_t>(from[i][word + 1]));
+                break;
+            case Add::items:    // counted where they meet
+            case Add::carried:  // by the word before
+                break;
         }
     }
     return overflow;

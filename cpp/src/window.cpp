@@ -29,6 +29,18 @@ const char* name_of(Operation operation) {
             return "variance";
         case Operation::distinct:
             return "distinct";
+        case Operation::first:
+            return "first";
+        case Operation::last:
+            return "last";
+        case Operation::top:
+            return "top";
+        case Operation::top_weight:
+            return "top_weight";
+        case Operation::approx_distinct:
+            return "approx_distinct";
+        case Operation::quantile:
+            return "quantile";
     }
     return "";
 }
@@ -78,12 +90,17 @@ Type result_type(Operation operation, Type column) {
     switch (operation) {
         case Operation::count:
         case Operation::distinct:
+        case Operation::approx_distinct:
             return Type::int64;
         case Operation::sum:
             return column == Type::decimal ? Type::decimal : Type::int64;
         case Operation::min:
         case Operation::max:
             return column;
+        case Operation::first:
+        case Operation::last:
+        case Operation::top:
+            return is_text(column) ? Type::string : column;
         default:
             return Type::float64;
     }
@@ -163,14 +180,32 @@ Status Window::Impl::check() const {
                     return refuse_measure(call + ", is not defined");
                 break;
             case Operation::distinct:
+            case Operation::approx_distinct:
+            case Operation::top:
+            case Operation::top_weight:
                 if (!KeyLayout::accepts(type)) return refuse_measure(call + ", is not exact");
+                if (!measure.by.empty() && !is_integer(measure.by_type))
+                    return refuse_measure("a sum of '" + measure.by + "', a " + type_name(measure.by_type) +
+                                          ", is not exact");
+                if (measure.argument < 0) return refuse_measure("ranks count from 0");
+                break;
+            case Operation::first:
+            case Operation::last:
+                if (type == Type::binary) return refuse_measure(call + ", is not defined");
+                break;
+            case Operation::quantile:
+                if (!is_integer(type)) return refuse_measure(call + ", is not defined");
+                if (measure.argument < 0 || measure.argument > 1'000'000)
+                    return refuse_measure("a quantile is between 0 and 1");
                 break;
         }
         if (measure.operation != Operation::count && measure.column.empty())
             return refuse_measure(std::string(name_of(measure.operation)) + " needs a column");
-        if (!measure.condition.minus.empty() && measure.operation != Operation::count &&
-            measure.operation != Operation::sum)
-            return refuse_measure("only count and sum can take values away");
+        const bool takes_away = measure.operation == Operation::count ||
+                                measure.operation == Operation::sum || measure.operation == Operation::top ||
+                                measure.operation == Operation::top_weight;
+        if (!measure.condition.minus.empty() && !takes_away)
+            return refuse_measure("only count, sum and top can take values away");
     }
     return {};
 }
@@ -199,8 +234,37 @@ void Window::Impl::compile() {
                 output.value = word_of(Add::sum);
                 break;
             case Operation::distinct:
-                output.value = word_of(Add::distinct);
+                output.value =
+                    accumulators_[items_[items_of(ItemKind::distinct, measure, type)].accumulator].word;
                 break;
+            case Operation::top:
+            case Operation::top_weight:
+                if (measure.operation == Operation::top_weight)
+                    output.type = measure.by_type == Type::decimal ? Type::decimal : Type::int64;
+                output.by_items = true;
+                output.items = items_of(ItemKind::tally, measure, type);
+                output.argument = measure.argument;
+                break;
+            case Operation::approx_distinct:
+                output.by_items = true;
+                output.items = items_of(ItemKind::registers, measure, type);
+                break;
+            case Operation::quantile:
+                output.by_items = true;
+                output.items = items_of(ItemKind::buckets, measure, type);
+                output.argument = measure.argument;
+                break;
+            case Operation::first:
+            case Operation::last: {
+                const bool first = measure.operation == Operation::first;
+                if (is_text(type)) {
+                    output.by_items = true;
+                    output.items = items_of(first ? ItemKind::earliest : ItemKind::latest, measure, type);
+                } else {
+                    output.value = word_of(first ? Add::first : Add::last) + 1;
+                }
+                break;
+            }
             case Operation::min:
             case Operation::max:
                 output.value = word_of(measure.operation == Operation::min ? Add::min
@@ -224,29 +288,61 @@ void Window::Impl::compile() {
 
 // The word (counted from the row's start) of what is asked for; made when no measure before has needed it.
 std::size_t Window::Impl::accumulate(Add add, const Measure& measure, Type type, const std::string& column) {
-    constexpr const char* kNames[] = {"count", "sum", "squares", "min", "max", "max", "distinct"};
+    constexpr const char* kNames[] = {"count", "sum",   "squares", "min",  "max",
+                                      "max",   "items", "first",   "last", "carried"};
     const std::string name = std::string(kNames[static_cast<std::size_t>(add)]) +
                              (column.empty() ? "" : "(" + column + ")") + condition_text(measure.condition);
     for (const Accumulator& accumulator : accumulators_)
         if (accumulator.name == name) return accumulator.word;
+    const std::size_t number = new_accumulator(add, name, measure);
+    accumulators_[number].weighing = weighing_of(column, measure.condition);
+    if (add != Add::count) accumulators_[number].input = input_of(column, type);
+    if (add == Add::squares) fresh_.push_back(0);
+    if (add == Add::first || add == Add::last) {
+        accumulators_[number].time = input_of(spec.time_column, Type::timestamp_ms);
+        new_accumulator(Add::carried, "value of " + name, measure);
+    }
+    return accumulators_[number].word;
+}
 
-    Accumulator accumulator;
+std::size_t Window::Impl::new_accumulator(Add add, const std::string& name, const Measure& measure) {
+    Accumulator& accumulator = accumulators_.emplace_back();
     accumulator.name = name;
     accumulator.measure = measure.name;
     accumulator.add = add;
     accumulator.word = key_width_ + fresh_.size();
-    accumulator.weighing = weighing_of(column, measure.condition);
-    if (add == Add::distinct) {
-        accumulator.distinct = distinct_.size();
-        distinct_.push_back({column, type, nullptr, type == Type::dictionary ? codes_of(column) : nullptr,
-                             accumulators_.size(), accumulator.word + 1});
-    } else if (add != Add::count) {
-        accumulator.input = input_of(column, type);
-    }
     fresh_.push_back(fresh_word(add));
-    if (add == Add::squares || (add == Add::distinct && in_sessions())) fresh_.push_back(0);
-    accumulators_.push_back(std::move(accumulator));
-    return accumulators_.back().word;
+    return accumulators_.size() - 1;
+}
+
+// Which items hold what is asked for; made likewise.
+std::size_t Window::Impl::items_of(ItemKind kind, const Measure& measure, Type type) {
+    constexpr const char* kNames[] = {"distinct", "tally", "registers", "buckets", "earliest", "latest"};
+    const std::string name = std::string(kNames[static_cast<std::size_t>(kind)]) + "(" + measure.column +
+                             (measure.by.empty() ? ")" : " by " + measure.by + ")") +
+                             condition_text(measure.condition);
+    for (std::size_t i = 0; i < items_.size(); ++i)
+        if (accumulators_[items_[i].accumulator].name == name) return i;
+    ItemColumn items;
+    items.column = measure.column;
+    items.column_type = type;
+    items.kind = kind;
+    const bool numbered = kind == ItemKind::registers || kind == ItemKind::buckets;
+    items.type = numbered ? Type::int32 : type;
+    if (items.type == Type::dictionary) items.codes = codes_of(measure.column);
+    if (kind == ItemKind::buckets) items.input = input_of(measure.column, type);
+    if (kind == ItemKind::tally && !measure.by.empty()) items.input = input_of(measure.by, measure.by_type);
+    if (kind == ItemKind::earliest || kind == ItemKind::latest)
+        items.input = input_of(spec.time_column, Type::timestamp_ms);
+    items.accumulator = new_accumulator(Add::items, name, measure);
+    accumulators_[items.accumulator].weighing = weighing_of(measure.column, measure.condition);
+    accumulators_[items.accumulator].items = items_.size();
+    if (in_sessions()) {
+        items.head = key_width_ + fresh_.size();
+        fresh_.push_back(0);
+    }
+    items_.push_back(std::move(items));
+    return items_.size() - 1;
 }
 
 std::size_t Window::Impl::input_of(const std::string& column, Type type) {
@@ -326,8 +422,8 @@ Status Window::Impl::bind(const Batch& batch) {
     for (Key& key : keys_) OMNI_RETURN_NOT_OK(bind_column(batch, key.column, key.type, &key.bound));
     for (Input& input : inputs_)
         OMNI_RETURN_NOT_OK(bind_column(batch, input.column, input.type, &input.bound));
-    for (DistinctColumn& distinct : distinct_)
-        OMNI_RETURN_NOT_OK(bind_column(batch, distinct.column, distinct.type, &distinct.bound));
+    for (ItemColumn& items : items_)
+        OMNI_RETURN_NOT_OK(bind_column(batch, items.column, items.column_type, &items.bound));
     for (BoundCondition& condition : conditions_) {
         const Column* column = nullptr;
         OMNI_RETURN_NOT_OK(bind_column(batch, condition.condition.column, Type::dictionary, &column));
@@ -371,12 +467,19 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
     for (const Accumulator& accumulator : accumulators_) {
         const Weighing& weighing = weighings_[accumulator.weighing];
         const std::int8_t* weights = weighing.all_one ? nullptr : weighing.weights;
-        if (accumulator.add == Add::distinct) {
-            for (const Run& run : runs_) add_distinct(run, accumulator.distinct);
+        if (accumulator.add == Add::carried) continue;
+        if (accumulator.add == Add::items) {
+            for (const Run& run : runs_)
+                if (!add_items(run, accumulator.items)) return failed_ = overflow(accumulator);
             continue;
         }
         const std::int64_t* values =
             accumulator.add == Add::count ? nullptr : inputs_[accumulator.input].values;
+        if (accumulator.add == Add::first || accumulator.add == Add::last) {
+            add_block_by_time(accumulator.add, words_, accumulator.word, placed, values,
+                              inputs_[accumulator.time].values, weights);
+            continue;
+        }
         if (add_block(accumulator.add, words_, accumulator.word, placed, values, weights))
             return failed_ = overflow(accumulator);
     }
@@ -386,8 +489,8 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
 
 Status Window::Impl::overflow(const Accumulator& accumulator) const {
     return {Code::state, "window '" + spec.name + "': measure '" + accumulator.measure + "' overflows: the " +
-                             (accumulator.add == Add::sum ? "sum does not fit 64 bits"
-                                                          : "sum of squares does not fit 128 bits")};
+                             (accumulator.add == Add::squares ? "sum of squares does not fit 128 bits"
+                                                              : "sum does not fit 64 bits")};
 }
 
 // Finds each row's window and sorts the rows of the block by window, late ones left out. Returns how many are
@@ -454,56 +557,6 @@ void Window::Impl::look_up(const Run& run) {
     for (std::size_t i = 0; i < count; ++i) words_[run.begin + i] = slice->groups.row(groups[i]);
 }
 
-void Window::Impl::add_distinct(const Run& run, std::size_t number) {
-    const DistinctColumn& distinct = distinct_[number];
-    const Accumulator& accumulator = accumulators_[distinct.accumulator];
-    const Weighing& weighing = weighings_[accumulator.weighing];
-    const Column& column = *distinct.bound;
-    const std::int32_t* translation = distinct.codes == nullptr ? nullptr : distinct.codes->translation();
-    DistinctSet& set = run.slice->distinct[number];
-    std::uint32_t block_at[kBlock];
-    std::size_t count = 0;
-    for (std::size_t i = run.begin; i < run.begin + run.count; ++i) {
-        if (!weighing.all_one && weighing.weights[i] == 0) continue;
-        const std::int32_t row = order_[i];
-        const std::uint64_t group = group_[i];
-        std::uint64_t* pair = key_words_.data() + count * distinct.key_words();
-        switch (distinct.type) {
-            case Type::dictionary: {
-                const std::int32_t code = column.lanes<std::int32_t>()[row];
-                pair[0] = group << 32 |
-                          static_cast<std::uint32_t>(translation == nullptr ? code : translation[code]);
-                break;
-            }
-            case Type::string:
-                pair[0] = group << 32 | static_cast<std::uint32_t>(set.texts->encode(column.text(row)));
-                break;
-            case Type::int32:
-                pair[0] = group << 32 | static_cast<std::uint32_t>(column.lanes<std::int32_t>()[row]);
-                break;
-            case Type::boolean:
-                pair[0] = group << 32 | column.lanes<std::uint8_t>()[row];
-                break;
-            default:
-                pair[0] = group;
-                pair[1] = static_cast<std::uint64_t>(column.lanes<std::int64_t>()[row]);
-        }
-        block_at[count++] = static_cast<std::uint32_t>(i);
-    }
-    // New pairs are numbered in the order in which they come.
-    std::uint32_t pairs[kBlock];
-    std::size_t known = set.pairs.size();
-    set.pairs.find_or_insert(key_words_.data(), count, pairs);
-    for (std::size_t i = 0; i < count; ++i) {
-        if (pairs[i] != known) continue;
-        ++known;
-        std::uint64_t* words = words_[block_at[i]];
-        ++words[accumulator.word];
-        if (in_sessions())
-            set.pairs.row(pairs[i])[distinct.key_words()] = std::exchange(words[distinct.head], pairs[i] + 1);
-    }
-}
-
 // ---- Open slices
 
 // Offset is in [0, size), so the index always fits.
@@ -563,10 +616,9 @@ std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(const Interval& in
 void Window::Impl::set_up(Slice* slice) const {
     for (const Key& key : keys_)
         slice->key_texts.push_back(key.type == Type::string ? std::make_unique<Dictionary>() : nullptr);
-    const std::vector<std::uint64_t> next(in_sessions() ? 1 : 0, 0);
-    for (const DistinctColumn& distinct : distinct_)
-        slice->distinct.push_back({GroupTable(distinct.key_words(), next),
-                                   distinct.type == Type::string ? std::make_unique<Dictionary>() : nullptr});
+    for (const ItemColumn& items : items_)
+        slice->items.push_back({GroupTable(items.key_words(), items.fresh(in_sessions())),
+                                items.type == Type::string ? std::make_unique<Dictionary>() : nullptr});
 }
 
 void Window::Impl::move_near(std::int64_t index) {
@@ -682,6 +734,10 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
                    static_cast<std::int64_t>(slice->groups.row(b)[last]);
         });
 
+    std::vector<ItemOrder> items(items_.size());
+    for (std::size_t i = 0; i < items_.size(); ++i)
+        if (items_[i].kind != ItemKind::distinct) items[i] = order_items(*slice, i);
+
     // By blocks, so that the rows are fetched from memory once and read from the cache for every column.
     const std::uint64_t* words[kBlock];
     for (std::size_t begin = 0; begin < order.size(); begin += kBlock) {
@@ -704,9 +760,16 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
         for (std::size_t key = 0; key < keys_.size(); ++key)
             for (std::size_t i = 0; i < count; ++i)
                 layout_.unpack(key, words[i], texts[key], &(*out)[first_key() + key]);
-        for (std::size_t measure = 0; measure < outputs_.size(); ++measure)
-            for (std::size_t i = 0; i < count; ++i)
-                write_measure(outputs_[measure], words[i], &(*out)[first_key() + keys_.size() + measure]);
+        for (std::size_t measure = 0; measure < outputs_.size(); ++measure) {
+            const Output& output = outputs_[measure];
+            ColumnWriter* column = &(*out)[first_key() + keys_.size() + measure];
+            if (output.by_items) {
+                for (std::size_t i = 0; i < count; ++i)
+                    write_items(output, *slice, items[output.items], order[begin + i], column);
+            } else {
+                for (std::size_t i = 0; i < count; ++i) write_measure(output, words[i], column);
+            }
+        }
     }
     return order;
 }
@@ -722,6 +785,12 @@ void Window::Impl::write_measure(const Output& output, const std::uint64_t* word
         case Operation::max: {
             const auto none = output.operation == Operation::min ? kMost : kLeast;
             if (output.counted ? words[output.count] == 0 : value == none) return out->put_null();
+            return output.type == Type::float64 ? out->put_float(unordered(value)) : out->put(value);
+        }
+        case Operation::first:
+        case Operation::last: {
+            const auto none = fresh_word(output.operation == Operation::first ? Add::first : Add::last);
+            if (words[output.value - 1] == none) return out->put_null();
             return output.type == Type::float64 ? out->put_float(unordered(value)) : out->put(value);
         }
         default:
@@ -786,8 +855,8 @@ std::int64_t Window::Impl::memory_bytes() const {
     const auto add = [&bytes](const Slice& slice) {
         bytes += static_cast<std::int64_t>(sizeof(Slice)) + slice.groups.memory_bytes();
         for (const auto& texts : slice.key_texts) bytes += texts == nullptr ? 0 : texts->memory_bytes();
-        for (const DistinctSet& set : slice.distinct)
-            bytes += set.pairs.memory_bytes() + (set.texts == nullptr ? 0 : set.texts->memory_bytes());
+        for (const ItemSet& set : slice.items)
+            bytes += set.rows.memory_bytes() + (set.texts == nullptr ? 0 : set.texts->memory_bytes());
     };
     for (const auto& [index, slice] : open_) add(*slice);
     if (in_sessions()) {

@@ -50,21 +50,40 @@ struct Accumulator {
     Add add = Add::count;
     std::size_t word = 0;
     std::size_t weighing = 0;
-    std::size_t input = 0;     // not count, not distinct
-    std::size_t distinct = 0;  // distinct: which set
+    std::size_t input = 0;  // not count, not items
+    std::size_t time = 0;   // first, last: the input that is the event time
+    std::size_t items = 0;  // items: which of them
 };
 
-// A column whose values are told apart: by code, or as a 64-bit number.
-struct DistinctColumn {
-    std::string column;
-    Type type = Type::int64;
-    const Column* bound = nullptr;
-    Codes* codes = nullptr;
-    std::size_t accumulator = 0;
-    std::size_t head = 0;  // sessions: the word that leads to the session's values
+// What a measure keeps several of in a group, and how the word of each is combined. distinct: values, no
+// word. tally: values and their weights. registers, buckets: of a sketch. earliest, latest: texts and when
+// they came.
+enum class ItemKind : std::uint8_t { distinct, tally, registers, buckets, earliest, latest };
 
-    // A code or an int32 shares a word with the number of its group.
+struct ItemColumn {
+    static constexpr std::size_t kNoInput = ~std::size_t{0};
+
+    std::string column;
+    Type column_type = Type::int64;
+    Type type = Type::int64;  // of what is told apart: the column's, or a number
+    ItemKind kind = ItemKind::distinct;
+    const Column* bound = nullptr;
+    Codes* codes = nullptr;  // where codes are told apart
+    std::size_t input =
+        kNoInput;  // tally: what is summed up; buckets: the values; earliest, latest: the times
+    std::size_t accumulator = 0;
+    std::size_t head = 0;  // sessions: the word that leads to the session's items
+
+    // A code, an int32 or the number of a register or a bucket shares a word with the number of its group.
     [[nodiscard]] std::size_t key_words() const { return takes_all_of_int64(type) ? 2 : 1; }
+    [[nodiscard]] std::size_t value_words() const { return kind == ItemKind::distinct ? 0 : 1; }
+    // Sessions: what leads to the next item of the session, 1 plus its number.
+    [[nodiscard]] std::size_t next_word() const { return key_words() + value_words(); }
+    [[nodiscard]] std::vector<std::uint64_t> fresh(bool listed) const;
+    [[nodiscard]] std::uint64_t group_of(const std::uint64_t* item) const {
+        return key_words() == 2 ? item[0] : item[0] >> 32;
+    }
+    [[nodiscard]] std::int64_t value_of(const std::uint64_t* item) const;
 };
 
 // How a closed window turns words into the value of a measure.
@@ -75,7 +94,10 @@ struct Output {
     std::size_t value = 0;  // the word of the count, sum, extreme or distinct count
     std::size_t count = 0;  // the word of the count behind a mean or an extreme
     std::size_t squares = 0;
-    bool counted = false;  // an extreme whose `count` says whether there is one
+    bool counted = false;   // an extreme whose `count` says whether there is one
+    bool by_items = false;  // from `items`, and not from words
+    std::size_t items = 0;
+    std::int64_t argument = 0;  // of a top: which rank; of a quantile: in millionths
 };
 
 // What a session keeps besides its measures, one word each. A dead one has a first row after
@@ -104,11 +126,15 @@ public:
     WindowCounts counts;
 
 private:
-    // The distinct values of one column in one open window: (group, value) pairs. Those of a session are a
-    // list: a last word holds 1 plus the number of the next one.
-    struct DistinctSet {
-        GroupTable pairs;
+    // The items of one measure in one slice. Those of a session are a list, too.
+    struct ItemSet {
+        GroupTable rows;
         std::unique_ptr<Dictionary> texts;  // of a string column
+    };
+    // Items by group: those of group g are items[starts[g]] to items[starts[g + 1] - 1].
+    struct ItemOrder {
+        std::vector<std::uint32_t> starts;
+        std::vector<std::uint32_t> items;
     };
 
     // Groups are numbered in the order in which they are made, so their owners are runs of numbers.
@@ -128,7 +154,7 @@ private:
         GroupTable groups;
         std::vector<OwnerRun> owners;
         std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
-        std::vector<DistinctSet> distinct;
+        std::vector<ItemSet> items;
         std::uint32_t block_rows = 0;     // while a block is placed: how many of its rows fall here
         std::uint32_t next_in_block = 0;  // and where the next one goes in order_
     };
@@ -167,6 +193,8 @@ private:
     std::size_t input_of(const std::string& column, Type type);
     std::size_t weighing_of(const std::string& column, const Condition& condition);
     std::size_t accumulate(Add add, const Measure& measure, Type type, const std::string& column);
+    std::size_t items_of(ItemKind kind, const Measure& measure, Type type);
+    std::size_t new_accumulator(Add add, const std::string& name, const Measure& measure);
     Codes* codes_of(const std::string& column);
     std::vector<std::string> spec_lines() const;
 
@@ -178,7 +206,10 @@ private:
     std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
     void look_up(const Run& run);
-    void add_distinct(const Run& run, std::size_t number);
+    bool add_items(const Run& run, std::size_t number);
+    void pack_value(const ItemColumn& column, ItemSet* set, std::int32_t row, std::uint64_t group,
+                    std::uint64_t* key) const;
+    std::uint64_t hash_value(ItemColumn* column, std::int32_t row) const;
     Status overflow(const Accumulator& accumulator) const;
 
     // Open slices
@@ -213,7 +244,14 @@ private:
     void move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into);
     Status close_sessions(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     void compact_sessions();
-    void add_item(Slice* slice, std::size_t number, std::uint32_t group, const std::uint64_t* pair);
+    bool add_item(Slice* slice, std::size_t number, std::uint32_t group, const std::uint64_t* key,
+                  std::uint64_t value) const;
+    bool copy_item(const ItemSet& from, const std::uint64_t* item, Slice* into, std::size_t number,
+                   std::uint32_t group) const;
+    ItemOrder order_items(const Slice& slice, std::size_t number) const;
+    const Dictionary* text_of(const ItemColumn& column, const ItemSet& set) const;
+    void write_items(const Output& output, const Slice& slice, const ItemOrder& order, std::uint32_t group,
+                     ColumnWriter* out) const;
     Status restore_sessions(const Batch& groups, const std::int32_t* owners, std::int32_t from,
                             std::int32_t to, std::int64_t closed_ms, const std::vector<const Column*>& keys,
                             const std::vector<const Column*>& words,
@@ -267,7 +305,7 @@ private:
     std::vector<Input> inputs_;
     std::vector<Weighing> weighings_;
     std::vector<BoundCondition> conditions_;
-    std::vector<DistinctColumn> distinct_;
+    std::vector<ItemColumn> items_;
     std::vector<Accumulator> accumulators_;
     std::vector<Output> outputs_;
     std::vector<std::uint64_t> fresh_;

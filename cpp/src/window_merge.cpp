@@ -10,14 +10,6 @@ namespace {
 
 constexpr std::size_t kBlock = GroupTable::kBlock;
 
-// The codes that the texts of `from` have in `into`.
-std::vector<std::int32_t> recode(const Dictionary& from, Dictionary* into) {
-    std::vector<std::int32_t> codes(static_cast<std::size_t>(from.size()));
-    for (std::int32_t code = 0; code < from.size(); ++code)
-        codes[static_cast<std::size_t>(code)] = into->encode(from.value(code));
-    return codes;
-}
-
 }  // namespace
 
 // The key words of rows of `from` as `into` has them: string keys have codes that only their slice knows.
@@ -72,33 +64,14 @@ Status Window::Impl::absorb(Slice* into, const Slice& from, std::int64_t final_m
                 return failed_ = overflow(accumulator);
     }
 
-    for (std::size_t number = 0; number < distinct_.size(); ++number) {
-        const DistinctColumn& distinct = distinct_[number];
-        const DistinctSet& set = from.distinct[number];
-        DistinctSet& mine = into->distinct[number];
-        std::vector<std::int32_t> codes;
-        if (set.texts != nullptr) codes = recode(*set.texts, mine.texts.get());
-        const std::size_t word = accumulators_[distinct.accumulator].word;
-        for (std::size_t at = 0; at < set.pairs.size(); ++at) {
-            const std::uint64_t* pair = set.pairs.row(at);
-            std::uint64_t key[2] = {pair[0], 0};
-            std::uint32_t group = 0;
-            if (distinct.key_words() == 2) {
-                group = group_in[pair[0]];
-                if (group == kLeftOut) continue;
-                key[0] = group;
-                key[1] = pair[1];
-            } else {
-                group = group_in[pair[0] >> 32];
-                if (group == kLeftOut) continue;
-                auto value = static_cast<std::uint32_t>(pair[0]);
-                if (!codes.empty()) value = static_cast<std::uint32_t>(codes[value]);
-                key[0] = static_cast<std::uint64_t>(group) << 32 | value;
-            }
-            const std::size_t known = mine.pairs.size();
-            std::uint32_t found = 0;
-            mine.pairs.find_or_insert(key, 1, &found);
-            into->groups.row(group)[word] += static_cast<std::uint64_t>(mine.pairs.size() - known);
+    for (std::size_t number = 0; number < items_.size(); ++number) {
+        const ItemSet& set = from.items[number];
+        for (std::size_t at = 0; at < set.rows.size(); ++at) {
+            const std::uint64_t* item = set.rows.row(at);
+            const std::uint32_t group = group_in[items_[number].group_of(item)];
+            if (group == kLeftOut) continue;
+            if (!copy_item(set, item, into, number, group))
+                return failed_ = overflow(accumulators_[items_[number].accumulator]);
         }
     }
     return {};

@@ -90,18 +90,21 @@ std::unique_ptr<Window::Impl::Slice> Window::Impl::without(Slice* slice, std::in
         std::memcpy(rest->groups.row(moved[number]), words, row_words * sizeof(std::uint64_t));
         own_from(rest.get(), known, owners[number]);
     }
-    for (std::size_t i = 0; i < distinct_.size(); ++i) {
-        const bool two_words = distinct_[i].key_words() == 2;
-        DistinctSet& set = slice->distinct[i];
-        rest->distinct[i].texts = std::move(set.texts);
-        for (std::size_t number = 0; number < set.pairs.size(); ++number) {
-            const std::uint64_t* words = set.pairs.row(number);
-            const std::uint32_t group = moved[two_words ? words[0] : words[0] >> 32];
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+        const ItemColumn& column = items_[i];
+        ItemSet& set = slice->items[i];
+        rest->items[i].texts = std::move(set.texts);
+        for (std::size_t number = 0; number < set.rows.size(); ++number) {
+            const std::uint64_t* item = set.rows.row(number);
+            const std::uint32_t group = moved[column.group_of(item)];
             if (group == kGone) continue;
-            std::uint64_t pair[2] = {group, two_words ? words[1] : 0};
-            if (!two_words) pair[0] = pair[0] << 32 | static_cast<std::uint32_t>(words[0]);
-            std::uint32_t ignored = 0;
-            rest->distinct[i].pairs.find_or_insert(pair, 1, &ignored);
+            // Items are counted as they come; no two of one slice are to be added up.
+            rest->groups.row(group)[accumulators_[column.accumulator].word] = 0;
+        }
+        for (std::size_t number = 0; number < set.rows.size(); ++number) {
+            const std::uint64_t* item = set.rows.row(number);
+            const std::uint32_t group = moved[column.group_of(item)];
+            if (group != kGone) static_cast<void>(copy_item(set, item, rest.get(), i, group));
         }
     }
     return rest;

@@ -117,20 +117,6 @@ std::uint32_t Window::Impl::open_session(const std::uint64_t* key, std::uint32_t
     return number;
 }
 
-// Adds a (group, value) pair to a session's list, when it is new.
-void Window::Impl::add_item(Slice* slice, std::size_t number, std::uint32_t group,
-                            const std::uint64_t* pair) {
-    const DistinctColumn& distinct = distinct_[number];
-    GroupTable& pairs = slice->distinct[number].pairs;
-    const std::size_t known = pairs.size();
-    std::uint32_t at = 0;
-    pairs.find_or_insert(pair, 1, &at);
-    if (pairs.size() == known) return;
-    std::uint64_t* words = slice->groups.row(group);
-    ++words[accumulators_[distinct.accumulator].word];
-    pairs.row(at)[distinct.key_words()] = std::exchange(words[distinct.head], at + std::uint64_t{1});
-}
-
 Status Window::Impl::merge_session(std::uint32_t into, std::uint32_t from) {
     Slice* slice = &sessions_->slice;
     std::uint64_t* mine = slice->groups.row(into);
@@ -139,15 +125,15 @@ Status Window::Impl::merge_session(std::uint32_t into, std::uint32_t from) {
     for (const Accumulator& accumulator : accumulators_)
         if (merge_block(accumulator.add, &mine, &const_theirs, accumulator.word, 1))
             return overflow(accumulator);
-    for (std::size_t number = 0; number < distinct_.size(); ++number) {
-        const DistinctColumn& distinct = distinct_[number];
-        const std::size_t width = distinct.key_words();
-        for (std::uint64_t at = theirs[distinct.head]; at != 0;) {
-            const std::uint64_t* pair = slice->distinct[number].pairs.row(at - 1);
-            at = pair[width];
-            std::uint64_t moved[2] = {into, pair[width - 1]};
-            if (width == 1) moved[0] = moved[0] << 32 | static_cast<std::uint32_t>(pair[0]);
-            add_item(slice, number, into, moved);
+    for (std::size_t number = 0; number < items_.size(); ++number) {
+        const ItemColumn& column = items_[number];
+        const ItemSet& set = slice->items[number];
+        for (std::uint64_t at = theirs[column.head]; at != 0;) {
+            std::uint64_t item[3];  // a copy: the table grows
+            std::memcpy(item, set.rows.row(at - 1), column.next_word() * sizeof item[0]);
+            at = set.rows.row(at - 1)[column.next_word()];
+            if (!copy_item(set, item, slice, number, into))
+                return overflow(accumulators_[column.accumulator]);
         }
     }
     mine[session_word(kFirstMs)] = static_cast<std::uint64_t>(
@@ -255,24 +241,15 @@ void Window::Impl::move_sessions(Slice* from, const std::vector<std::uint32_t>& 
             own_from(into, group, owners[numbers[begin + i]]);
             std::uint64_t* words = into->groups.row(group);
             std::memcpy(words + key_width_, rows[i] + key_width_, (row_words - key_width_) * sizeof own[0]);
-            for (std::size_t number = 0; number < distinct_.size(); ++number) {
-                const DistinctColumn& distinct = distinct_[number];
-                const DistinctSet& set = from->distinct[number];
-                const std::size_t width = distinct.key_words();
-                words[distinct.head] = 0;
-                words[accumulators_[distinct.accumulator].word] = 0;
-                for (std::uint64_t at = rows[i][distinct.head]; at != 0;) {
-                    const std::uint64_t* pair = set.pairs.row(at - 1);
-                    at = pair[width];
-                    std::uint64_t moved[2] = {group, pair[width - 1]};
-                    if (width == 1) {
-                        auto value = static_cast<std::uint32_t>(pair[0]);
-                        if (set.texts != nullptr)
-                            value = static_cast<std::uint32_t>(into->distinct[number].texts->encode(
-                                set.texts->value(static_cast<std::int32_t>(value))));
-                        moved[0] = moved[0] << 32 | value;
-                    }
-                    add_item(into, number, group, moved);
+            for (std::size_t number = 0; number < items_.size(); ++number) {
+                const ItemColumn& column = items_[number];
+                const ItemSet& set = from->items[number];
+                words[column.head] = 0;
+                words[accumulators_[column.accumulator].word] = 0;
+                for (std::uint64_t at = rows[i][column.head]; at != 0;) {
+                    const std::uint64_t* item = set.rows.row(at - 1);
+                    at = item[column.next_word()];
+                    static_cast<void>(copy_item(set, item, into, number, group));  // nothing to add up
                 }
             }
         }

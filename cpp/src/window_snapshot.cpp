@@ -41,7 +41,9 @@ std::vector<std::string> Window::Impl::spec_lines() const {
     for (std::size_t i = 0; i < spec.measures.size(); ++i) {
         const Measure& measure = spec.measures[i];
         std::string line = "measure " + measure.name + " = " + name_of(measure.operation);
+        if (measure.argument != 0) line += " " + std::to_string(measure.argument);
         if (!measure.column.empty()) line += "(" + measure.column + " " + type_name(measure_types_[i]) + ")";
+        if (!measure.by.empty()) line += " by " + measure.by + " " + type_name(measure.by_type);
         lines.push_back(line + condition_text(measure.condition));
     }
     return lines;
@@ -109,7 +111,7 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
     for (const Slice* slice : slices) {
         const std::vector<std::int32_t> owners = owners_of(*slice);
         std::vector<std::int64_t>& place_of =
-            places.emplace_back(distinct_.empty() ? 0 : owners.size(), kNotWritten);
+            places.emplace_back(items_.empty() ? 0 : owners.size(), kNotWritten);
         for (std::size_t number = 0; number < slice->groups.size(); ++number) {
             const std::uint64_t* words = slice->groups.row(number);
             if (is_dead(words) || (!all && owners[number] != owner)) continue;
@@ -143,23 +145,21 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
     distinct_part.emplace_back("group", Type::int64);
     distinct_part.emplace_back("number", Type::int64);
     distinct_part.emplace_back("text", Type::string);
+    distinct_part.emplace_back("value", Type::int64);
     std::int64_t pairs = 0;
     auto place_of = places.begin();
     for (const Slice* slice : slices) {
-        for (std::size_t i = 0; i < distinct_.size(); ++i) {
-            const DistinctColumn& distinct = distinct_[i];
-            const DistinctSet& set = slice->distinct[i];
-            const Dictionary* texts =
-                distinct.codes != nullptr ? &distinct.codes->dictionary() : set.texts.get();
-            for (std::size_t number = 0; number < set.pairs.size(); ++number) {
-                const std::uint64_t* pair = set.pairs.row(number);
-                const bool two_words = distinct.key_words() == 2;
-                const std::int64_t group = (*place_of)[two_words ? pair[0] : pair[0] >> 32];
-                if (group == kNotWritten) continue;
-                const auto value =
-                    two_words ? static_cast<std::int64_t>(pair[1]) : static_cast<std::int32_t>(pair[0]);
-                distinct_part[0].put_text(accumulators_[distinct.accumulator].name);
-                distinct_part[1].put(group);
+        for (std::size_t i = 0; i < items_.size(); ++i) {
+            const ItemColumn& column = items_[i];
+            const ItemSet& set = slice->items[i];
+            const Dictionary* texts = text_of(column, set);
+            for (std::size_t number = 0; number < set.rows.size(); ++number) {
+                const std::uint64_t* item = set.rows.row(number);
+                const std::int64_t row = (*place_of)[column.group_of(item)];
+                if (row == kNotWritten) continue;
+                const std::int64_t value = column.value_of(item);
+                distinct_part[0].put_text(accumulators_[column.accumulator].name);
+                distinct_part[1].put(row);
                 if (texts != nullptr) {
                     distinct_part[2].put_null();
                     distinct_part[3].put_text(texts->value(static_cast<std::int32_t>(value)));
@@ -167,6 +167,8 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
                     distinct_part[2].put(value);
                     distinct_part[3].put_null();
                 }
+                distinct_part[4].put(
+                    column.value_words() == 0 ? 0 : static_cast<std::int64_t>(item[column.key_words()]));
                 ++pairs;
             }
         }
@@ -353,42 +355,33 @@ Status Window::Impl::restore_distinct(const Batch& values,
     const Column* groups = nullptr;
     const Column* numbers = nullptr;
     const Column* texts = nullptr;
+    const Column* added = nullptr;
     OMNI_RETURN_NOT_OK(find_column(values, "distinct", "accumulator", Type::string, &names));
     OMNI_RETURN_NOT_OK(find_column(values, "distinct", "group", Type::int64, &groups));
     OMNI_RETURN_NOT_OK(find_column(values, "distinct", "number", Type::int64, &numbers));
     OMNI_RETURN_NOT_OK(find_column(values, "distinct", "text", Type::string, &texts));
+    OMNI_RETURN_NOT_OK(find_column(values, "distinct", "value", Type::int64, &added));
     for (std::int64_t row = 0; row < values.rows; ++row) {
         std::size_t number = 0;
-        while (number < distinct_.size() &&
-               accumulators_[distinct_[number].accumulator].name != names->text(row))
+        while (number < items_.size() && accumulators_[items_[number].accumulator].name != names->text(row))
             ++number;
         const auto group = static_cast<std::uint64_t>(groups->lanes<std::int64_t>()[row]);
-        if (number == distinct_.size() || group >= restored.size())
+        if (number == items_.size() || group >= restored.size())
             return {Code::state, "the window snapshot has a distinct value that belongs to no group"};
         if (restored[group].first == nullptr) continue;  // another owner's
-        const DistinctColumn& distinct = distinct_[number];
-        DistinctSet& set = restored[group].first->distinct[number];
+        const ItemColumn& column = items_[number];
+        Slice* slice = restored[group].first;
         std::uint64_t value = static_cast<std::uint64_t>(numbers->lanes<std::int64_t>()[row]);
-        if (is_text(distinct.type)) {
-            Dictionary& dictionary = distinct.codes != nullptr ? distinct.codes->own() : *set.texts;
+        if (is_text(column.type)) {
+            Dictionary& dictionary =
+                column.codes != nullptr ? column.codes->own() : *slice->items[number].texts;
             value = static_cast<std::uint64_t>(dictionary.encode(texts->text(row)));
         }
-        std::uint64_t pair[2] = {restored[group].second, value};
-        if (distinct.key_words() == 1) pair[0] = pair[0] << 32 | static_cast<std::uint32_t>(value);
-        if (in_sessions()) {
-            // The count is in the row already.
-            std::uint64_t& word = restored[group].first->groups.row(
-                restored[group].second)[accumulators_[distinct.accumulator].word];
-            const std::uint64_t before = word;
-            add_item(restored[group].first, number, restored[group].second, pair);
-            word = before;
-            continue;
-        }
-        std::uint32_t ignored = 0;
-        const std::size_t known = set.pairs.size();
-        set.pairs.find_or_insert(pair, 1, &ignored);
-        std::uint64_t* words = restored[group].first->groups.row(restored[group].second);
-        words[accumulators_[distinct.accumulator].word] += set.pairs.size() - known;
+        std::uint64_t key[2] = {restored[group].second, value};
+        if (column.key_words() == 1) key[0] = key[0] << 32 | static_cast<std::uint32_t>(value);
+        const auto weight = static_cast<std::uint64_t>(added->lanes<std::int64_t>()[row]);
+        if (!add_item(slice, number, restored[group].second, key, weight))
+            return overflow(accumulators_[column.accumulator]);
     }
     return {};
 }
@@ -426,6 +419,7 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::int32_t* o
             for (std::size_t word = 0; word < (accumulator.add == Add::squares ? 2U : 1U); ++word)
                 out[accumulator.word + word] =
                     static_cast<std::uint64_t>(words[column++]->lanes<std::int64_t>()[row]);
+            if (accumulator.add == Add::items) out[accumulator.word] = 0;  // counted as they come
         }
         (*restored)[static_cast<std::size_t>(row)] = {slice, number};
     }

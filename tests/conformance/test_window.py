@@ -45,6 +45,37 @@ def measures() -> list[dict[str, Any]]:
     for column in ("sku", "size", "quantity", "small", "gift", "event_time", "unit_price"):
         out += [{"name": f"distinct_{column}", "op": "distinct", "column": column}]
     out += [{"name": "distinct_sold", "op": "distinct", "column": "sku", "condition": SOLD}]
+    for column in ("sku", "size", "quantity", "small", "gift", "event_time", "unit_price", "weight"):
+        out += [{"name": f"{op}_{column}", "op": op, "column": column} for op in ("first", "last")]
+    out += [{"name": "last_sold", "op": "last", "column": "sku", "condition": SOLD}]
+    for column, by, condition in (
+        ("sku", "", None),
+        ("sku", "quantity", NET),
+        ("size", "amount", None),
+        ("size", "", NET),
+        ("quantity", "small", SOLD),
+        ("gift", "", None),
+    ):
+        common = {"column": column, "by": by, "condition": condition}
+        for rank in (0, 2):
+            name = f"{column}_by_{by}_{rank}_{condition and len(condition['minus'])}"
+            out += [{"name": f"top_{name}", "op": "top", "argument": rank, **common}]
+            out += [{"name": f"weight_{name}", "op": "top_weight", "argument": rank, **common}]
+    for column in ("sku", "size", "quantity", "gift", "small"):
+        out += [{"name": f"approx_{column}", "op": "approx_distinct", "column": column}]
+    for column in NUMBERS:
+        for millionths in (0, 250_000, 999_999, 1_000_000):
+            out += [
+                {
+                    "name": f"q{millionths}_{column}",
+                    "op": "quantile",
+                    "column": column,
+                    "argument": millionths,
+                }
+            ]
+    out += [
+        {"name": "sold_median", "op": "quantile", "column": "amount", "argument": 500_000, "condition": SOLD}
+    ]
     return out
 
 
@@ -85,7 +116,7 @@ def assert_same_windows(got: list[list[dict[str, Any]]], expected: list[list[dic
     for row, meant in zip(chain(*got), chain(*expected), strict=True):
         assert list(row) == list(meant)
         for name, value in meant.items():
-            rounded = isinstance(value, float) and name not in ("min_weight", "max_weight")
+            rounded = isinstance(value, float) and not name.endswith("_weight")
             if rounded and isinstance(row[name], float):
                 assert abs(row[name] - value) <= MAX_ULP * math.ulp(value), name
             else:

@@ -240,10 +240,10 @@ def test_sessions_grow_merge_and_close(engine: Any) -> None:
 def test_many_sessions_come_and_go() -> None:
     """So many that what is closed is cleared away, with keys and values of every type."""
     skus = ["a", "b", "c", "ab"]
-    keys = [(minute, skus[minute % 4], minute % 7 if minute % 11 else None) for minute in range(4_000)]
+    keys = [(minute, skus[minute % 4], minute % 7 if minute % 11 else None) for minute in range(2_400)]
     line = '{{"sku":"{0}","size":"{2}-{0}","qty":{1}}}'
     parts = []
-    for begin in range(0, 4_000, 250):
+    for begin in range(0, 2_400, 250):
         part = []
         for minute, sku, quantity in keys[begin : begin + 250]:
             number = "null" if quantity is None else quantity
@@ -259,8 +259,15 @@ def test_many_sessions_come_and_go() -> None:
             for each in ("sku", "quantity", "size")
         ),
     ]
-    for keys_of in (["sku", "size"], ["quantity"], []):
-        for gap_ms in (1, 5 * MINUTE_MS, 30 * MINUTE_MS):
+    chosen += [
+        {"name": "last_size", "op": "last", "column": "size"},
+        {"name": "last_quantity", "op": "last", "column": "quantity"},
+        {"name": "top_size", "op": "top", "column": "size", "by": "quantity"},
+        {"name": "approx_size", "op": "approx_distinct", "column": "size"},
+        {"name": "median_quantity", "op": "quantile", "column": "quantity", "argument": 500_000},
+    ]
+    for keys_of in (["sku", "size"], ["quantity"]):
+        for gap_ms in (1, 15 * MINUTE_MS):
             wanted = spec(kind="session", gap_ms=gap_ms, measures=chosen, keys=keys_of)
             expected = run(ReferenceEngine(), parts, wanted, HOUR_MS)
             for restart in (False, True):

@@ -7,11 +7,13 @@ import decimal
 import functools
 import math
 import zoneinfo
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from tests.reference import sketch
 from tests.reference.clean import END, NONE
 from tests.reference.decode import INT64, SCALE, Row
 
@@ -174,7 +176,7 @@ def result(
     spec: dict[str, Any], window: Interval, key: tuple[Any, ...], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     interval = {} if window == EVER else {"window_start": window[0], "window_end": window[1]}
-    measures = {each["name"]: measure(each, rows, spec["types"]) for each in spec["measures"]}
+    measures = {each["name"]: measure(each, rows, spec) for each in spec["measures"]}
     return {**interval, **dict(zip(spec["keys"], key, strict=True)), **measures}
 
 
@@ -212,7 +214,8 @@ def by_value(value: Any) -> tuple[bool, Any]:
     return value is not None, value.encode() if isinstance(value, str) else value or 0
 
 
-def measure(spec: dict[str, Any], rows: list[dict[str, Any]], types: dict[str, str]) -> Any:
+def measure(spec: dict[str, Any], rows: list[dict[str, Any]], window: dict[str, Any]) -> Any:
+    types = window["types"]
     column, condition = spec.get("column") or "", spec.get("condition") or {}
     weights = [weight(condition, row) for row in rows]
     values = [row[column] if column else 1 for row in rows]
@@ -232,6 +235,31 @@ def measure(spec: dict[str, Any], rows: list[dict[str, Any]], types: dict[str, s
             return max((v for _, v in taken), key=signed, default=None)
         case "distinct":
             return len({v for _, v in taken})
+        case "approx_distinct":
+            return sketch.estimate_distinct(v for _, v in taken)
+        case "first" | "last":
+            times = [row[window["time_column"]] for row in rows]
+            kept = [
+                (time_ms, v)
+                for time_ms, w, v in zip(times, weights, values, strict=True)
+                if w and v is not None
+            ]
+            pick = min if spec["op"] == "first" else max  # so of one time the smallest, or the largest
+            return pick(kept, key=lambda each: (each[0], by_value(signed(each[1]))), default=(0, None))[1]
+        case "top" | "top_weight":
+            totals: Counter[Any] = Counter()
+            for row, w, v in zip(rows, weights, values, strict=True):
+                added = row[spec["by"]] if spec.get("by") else 1
+                if w != 0 and v is not None and added is not None:
+                    totals[v] += w * added
+            ranked = sorted(totals.items(), key=lambda each: (-each[1], by_value(each[0])))
+            ranked = [each for each in ranked if each[1] > 0]
+            place = spec.get("argument", 0)
+            return ranked[place][spec["op"] == "top_weight"] if place < len(ranked) else None
+        case "quantile":
+            quantile = Fraction(spec.get("argument", 0), 1_000_000)
+            middle = sketch.quantile([v for _, v in taken], quantile)
+            return None if middle is None else float(middle / scale)
     moments = Moments([v for _, v in taken], scale)
     return {"mean": moments.mean, "variance": moments.variance, "std": moments.std}[spec["op"]]()
 

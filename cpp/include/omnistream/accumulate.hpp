@@ -16,7 +16,10 @@
 
 namespace omnistream {
 
-enum class Add : std::uint8_t { count, sum, squares, min, max, max_float, distinct };
+enum class Add : std::uint8_t { count, sum, squares, min, max, max_float, items, first, last, carried };
+
+// items: see window_items.cpp; the word counts them. first, last: the word is the time, and `carried`, the
+// word after it, the value of that time.
 
 // What the first word of a new group holds.
 [[nodiscard]] std::uint64_t fresh_word(Add add);
@@ -62,6 +65,9 @@ void weigh(const Column* column, const BoundCondition* condition, const std::int
 // overflowed: the loop goes on to its end, for the job ends then.
 [[nodiscard]] bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
                              const std::int64_t* values, const std::int8_t* weights);
+// first, last: the earliest or latest of the values and the group's own; of one time the smallest or largest.
+void add_block_by_time(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
+                       const std::int64_t* values, const std::int64_t* times, const std::int8_t* weights);
 // Adds what the rows `from` hold to the rows `into`, pair by pair. True when a sum overflowed.
 [[nodiscard]] bool merge_block(Add add, std::uint64_t* const* into, const std::uint64_t* const* from,
                                std::size_t word, std::size_t count);

@@ -16,8 +16,26 @@ namespace omnistream {
 
 // Nulls are left out. count, sum and distinct of nothing are 0; min, max and mean of nothing are null, and so
 // are the sample variance and standard deviation (n - 1) of fewer than two values. Sums and distinct need
-// exact values: no float64. min and max of float64 ignore NaN, and -0.0 is below 0.0.
-enum class Operation : std::uint8_t { count, sum, min, max, mean, std_dev, variance, distinct };
+// exact values: no float64. min and max of float64 ignore NaN, and -0.0 is below 0.0. first and last go by
+// event time; at one time the smallest value is the first, the largest the last. top is the value of a rank
+// by weight (rows, or the sum of `by`), top_weight its weight; of equal weights the smallest value comes
+// first, and only weights above 0 count. approx_distinct and quantile: see sketch.hpp.
+enum class Operation : std::uint8_t {
+    count,
+    sum,
+    min,
+    max,
+    mean,
+    std_dev,
+    variance,
+    distinct,
+    first,
+    last,
+    top,
+    top_weight,
+    approx_distinct,
+    quantile,
+};
 
 // A condition turns each row into a weight: rows whose `column` (a dictionary column) holds one of `plus`
 // weigh +1, of `minus` -1, others (and nulls) 0 and are left out. So net units are one sum: paid less
@@ -34,6 +52,9 @@ struct Measure {
     Operation operation = Operation::count;
     std::string column;  // count: empty counts rows, else non-null values
     Condition condition;
+    std::string by = {};         // top: the column whose sum is the weight; empty: rows
+    Type by_type = Type::int64;  // its type
+    std::int64_t argument = 0;   // top: the rank, from 0; quantile: in millionths
 };
 
 // tumbling: windows of `size_ms`, side by side. hopping: windows of `size_ms` that start every `hop_ms`, so
