@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "omnistream/arrow_abi.hpp"
@@ -351,8 +352,29 @@ struct PythonAvroDecoder {
 
 // ---- results ----
 
-py::tuple decoded_to_python(const Decoded& decoded) {
+const std::vector<std::string>& decode_reasons() {
     static const std::vector<std::string> kReasons(std::begin(kDecodeReasons), std::end(kDecodeReasons));
+    return kReasons;
+}
+
+std::int32_t decode_reason(const std::string& name) {
+    const auto& reasons = decode_reasons();
+    const auto found = std::find(reasons.begin(), reasons.end(), name);
+    if (found == reasons.end()) throw py::value_error("unknown reason '" + name + "'");
+    return static_cast<std::int32_t>(found - reasons.begin());
+}
+
+// Messages that Python decodes.
+struct PythonMessages {
+    std::shared_ptr<Origin> origin;
+
+    const Message& at(std::size_t index) const {
+        if (index >= origin->messages.size()) throw py::index_error("no such message");
+        return origin->messages[index];
+    }
+};
+
+py::tuple decoded_to_python(const Decoded& decoded) {
     const DecodeCounts& counts = decoded.counts;
     py::dict numbers;
     numbers["messages"] = counts.messages;
@@ -362,8 +384,8 @@ py::tuple decoded_to_python(const Decoded& decoded) {
     numbers["empty"] = counts.empty;
     numbers["unknown_fields"] = counts.unknown_fields;
     numbers["speculated"] = counts.speculated;
-    return py::make_tuple(decoded.batch, reject_table(*decoded.batch, decoded.rejects, "decode", kReasons),
-                          numbers);
+    return py::make_tuple(decoded.batch,
+                          reject_table(*decoded.batch, decoded.rejects, "decode", decode_reasons()), numbers);
 }
 
 std::vector<Reject> rejects_of(const Batch& batch, const std::vector<std::int32_t>& rows,
@@ -569,6 +591,47 @@ PYBIND11_MODULE(_core, m) {
             Decoded decoded;
             without_gil([&] { return self.decoder.decode_messages(origin, &decoded); });
             return decoded_to_python(decoded);
+        });
+    py::class_<PythonMessages>(m, "Messages")
+        .def(py::init([](const py::object& messages, std::string source, std::int32_t partition,
+                         std::int64_t first_position) {
+                 return PythonMessages{
+                     origin_of_messages(messages, std::move(source), partition, first_position)};
+             }),
+             py::arg("messages"), py::arg("source"), py::arg("partition"), py::arg("first_position"))
+        .def_static(
+            "of_block",
+            [](const std::shared_ptr<MessageBlock>& block) { return PythonMessages{origin_of_block(block)}; })
+        .def("__len__", [](const PythonMessages& self) { return self.origin->messages.size(); })
+        .def("__getitem__",
+             [](const PythonMessages& self, std::size_t index) {
+                 const Message& message = self.at(index);
+                 return py::bytes(message.data, message.size);
+             })
+        .def("import_rows",
+             [](const PythonMessages& self, std::size_t index, const py::object& rows,
+                const py::dict& options) {
+                 const Origin& origin = *self.origin;
+                 const Imported in = arrow_array(rows);
+                 auto batch = std::make_shared<Batch>();
+                 const auto own = origin_of(origin.source, origin.partition,
+                                            origin.first_position + self.at(index).ordinal);
+                 own->rows_of_message = true;
+                 batch->origin = own;
+                 const Schema schema = schema_of(options);
+                 without_gil([&] { return import_batch(*in.schema, in.array, schema.fields, batch.get()); });
+                 return batch;
+             })
+        .def("rejects", [](const PythonMessages& self,
+                           const std::vector<std::tuple<std::size_t, std::string, std::string>>& faults) {
+            Batch batch;
+            batch.origin = self.origin;
+            std::vector<Reject> rejects;
+            for (const auto& [index, reason, field] : faults) {
+                self.at(index);
+                rejects.push_back({static_cast<std::int32_t>(index), -1, -1, decode_reason(reason), field});
+            }
+            return reject_table(batch, rejects, "decode", decode_reasons());
         });
     m.def("decode_isa", &decode_isa);
     m.def("decode_isas", &decode_isas);

@@ -73,6 +73,20 @@ class AvroDecoder:
     def decode_block(self, block: MessageBlock) -> tuple[Batch, Batch, dict[str, int]]:
         """Messages of one Kafka partition to (batch, rejects, counts). A block can be decoded once."""
 
+class Messages:
+    """Messages that Python decodes, with where they come from."""
+
+    def __init__(self, messages: object, source: str, partition: int, first_position: int) -> None: ...
+    @staticmethod
+    def of_block(block: MessageBlock) -> Messages:
+        """Take the messages of a block, which can be done once."""
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> bytes: ...
+    def import_rows(self, index: int, rows: object, schema: dict[str, Any]) -> Batch:
+        """The rows of one message, with its position; see ``import_rows``."""
+    def rejects(self, faults: list[tuple[int, str, str]]) -> Batch:
+        """Reject records of messages: (index, reason of decode, field or "")."""
+
 def decode_isa() -> str: ...
 def decode_isas() -> list[str]: ...
 def force_decode_isa(name: str) -> None: ...

@@ -104,7 +104,7 @@ def conform(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
             raise SchemaError(f"the rows lack the required column {field.name!r}")
         given = pa.nulls(rows.num_rows, kind) if index < 0 else rows.column(index)
         try:
-            column = _cast(given, kind)
+            column = cast_column(given, kind)
         except pa.ArrowException as error:
             raise SchemaError(
                 f"column {field.name!r} is {given.type} and does not cast to {kind}: {error}"
@@ -116,14 +116,15 @@ def conform(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=target)
 
 
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def cast_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cast a column to a type of a schema, where no value changes its meaning; else pyarrow raises."""
     is_a = pa.types
     if is_a.is_dictionary(kind):
         return _encoded(column)
     if column.type == kind:
         return column
     if is_a.is_dictionary(column.type):
-        return _cast(column.dictionary_decode(), kind)
+        return cast_column(column.dictionary_decode(), kind)
     if is_a.is_timestamp(kind) and is_a.is_timestamp(column.type):
         # As decode does: fractions beyond ms are cut off toward the past. Without a time zone it is UTC.
         return pc.floor_temporal(column, unit="millisecond").cast(kind)

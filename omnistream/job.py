@@ -23,6 +23,7 @@ from omnistream.kafka_tables import (
     IDLE_TIMEOUT_MS,
     check_delivery,
     read_kafka_source,
+    read_messages,
     read_producer,
     read_topic,
 )
@@ -160,6 +161,7 @@ def parse_job(
         top.add("source", "is missing", 'add [source] with path = "orders.ndjson"')
 
     schema, use = _read_schema(top, base)
+    messages, registry = read_messages(top, source, schema, base)
     columns = {} if schema is None else schema_columns(schema)
     if columns and source is not None:
         _claim_columns(top, source, columns)
@@ -211,6 +213,8 @@ def parse_job(
         sinks=tuple(sinks),
         dead_letter=dead_letter,
         checkpoint=checkpoint,
+        messages=messages,
+        registry=registry,
         producer=producer,
         file=file,
     )
@@ -254,8 +258,9 @@ def _read_source(table: Table, base: Path) -> SourceSpec:
 
 
 def _read_kafka(table: Table) -> SourceSpec:
-    format_: Any = table.text("format", default="json", choices=("json",))
+    format_: Any = table.text("format", default="json", choices=("json", "avro", "arrow"))
     batch_bytes = table.size("batch_bytes", default="4 MiB")
+    table.take("writer_schema")  # read_messages
     kafka = read_kafka_source(table)
     table.finish()
     return SourceSpec("kafka", (), format_, "none", min(batch_bytes, _LARGEST_BATCH_BYTES), kafka)

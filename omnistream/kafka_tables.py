@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from omnistream.avro import parse_avro_schema
+from omnistream.errors import SchemaError
 from omnistream.mistakes import Table, moment_ms, quoted
-from omnistream.spec import CheckpointSpec, DeadLetterSpec, KafkaSettings, KafkaSpec, SinkSpec, SourceSpec
+from omnistream.schema import Schema
+from omnistream.spec import (
+    CheckpointSpec,
+    DeadLetterSpec,
+    KafkaSettings,
+    KafkaSpec,
+    MessageSpec,
+    SinkSpec,
+    SourceSpec,
+)
 
 BROKERS = "bootstrap.servers"
 # What a run depends on, so that no setting may change it.
@@ -47,6 +59,49 @@ def read_kafka_source(table: Table) -> KafkaSpec:
     if not MEMBER.fullmatch(member):
         table.add("member", f"{quoted(member)} has other than letters, digits, . _ and -", "rename it")
     return KafkaSpec(topics, config, _read_start(table), _read_until(table), _read_columns(table), member)
+
+
+def read_messages(
+    top: Table, source: SourceSpec | None, schema: Schema | None, base: Path
+) -> tuple[MessageSpec, KafkaSettings]:
+    """Return what messages are, and the settings of the schema registry."""
+    registry = read_settings(top, "schema_registry")
+    if registry and not dict(registry).get("url"):
+        top.add("schema_registry", "has no url", 'add url = "http://localhost:8081"')
+    table = top.values.get("source")
+    if source is None or source.kafka is None or not isinstance(table, Mapping):
+        return MessageSpec(), registry
+    format_: Any = source.format
+    written = table.get("writer_schema")
+    if format_ != "avro" and written is not None:
+        top.add("source.writer_schema", f'makes no sense with format = "{format_}"', "remove one of the two")
+    if format_ != "json" and schema is not None and schema.array_messages:
+        top.add("schema.array_messages", f'makes no sense with format = "{format_}"', "remove one of the two")
+    if format_ == "arrow" and source.kafka.columns:
+        top.add("source.columns", "messages of many rows have none", "remove them, or send them as columns")
+    if format_ == "arrow" and schema is not None and schema.explode:
+        top.add("schema.explode", "the rows of Arrow messages are lines already", "use a schema without it")
+    writer = ""
+    if format_ == "avro" and written is not None:
+        writer = _read_writer_schema(top, written, base)
+    elif format_ == "avro" and not registry:
+        top.add("schema_registry", "is missing, and Avro needs writer schemas",
+                'add [schema_registry] with url = "...", or source.writer_schema = "order.avsc"')  # fmt: skip
+    return MessageSpec(format_, writer), registry
+
+
+def _read_writer_schema(top: Table, written: Any, base: Path) -> str:
+    fix = "name the file of an Avro schema (the path starts at the job's folder)"
+    try:
+        text = (base / str(written)).read_text(encoding="utf-8")
+        parse_avro_schema(text)
+    except OSError as error:
+        top.add("source.writer_schema", f"{quoted(written)} cannot be read: {error.strerror}", fix)
+    except (UnicodeDecodeError, SchemaError) as error:
+        top.add("source.writer_schema", f"{quoted(written)}: {error}", fix)
+    else:
+        return text
+    return ""
 
 
 def _check_topic(table: Table, key: str, topic: str) -> None:

@@ -107,11 +107,9 @@ class Pipeline:
         schema = job.schema if self._wants_rows else job.schema.select(_columns_used(job))
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
+        kafka = job.source.kafka if job.source else None
         self.decode = Decode(
-            schema,
-            self.encode.dictionaries,
-            job.source.kafka if job.source else None,
-            threads or job.threads,
+            schema, self.encode.dictionaries, kafka, threads or job.threads, job.messages, job.registry
         )
         self.clean = Clean(job)
         self.windows = Windows(job)
@@ -127,8 +125,9 @@ class Pipeline:
         Parameters
         ----------
         data : bytes-like, list of bytes, or an Arrow object
-            NDJSON (whole lines); messages; an Arrow array of messages; or Arrow rows of the schema. Buffers
-            must not change while results of this push are in use.
+            NDJSON (whole lines), or one message if ``job.messages`` says Avro or Arrow; messages; an Arrow
+            array of messages; or Arrow rows of the schema. Buffers must not change while results of this push
+            are in use.
         source, partition : str, int
             Where it comes from: rejects say so, and each pair has a watermark of its own.
         first_position : int, optional

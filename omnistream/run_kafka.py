@@ -24,7 +24,7 @@ from omnistream.run import (
     write_outputs,
 )
 from omnistream.sink import Mode
-from omnistream.source.kafka import MESSAGE_FORMATS, KafkaSource, Partition
+from omnistream.source.kafka import KafkaSource, Partition
 from omnistream.spec import JobSpec
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,6 @@ class _Run:
         self.on_progress = on_progress
         self.interval_s = job.checkpoint.interval_ms / 1_000 if job.checkpoint is not None else None
         self.idleness: Idleness[Partition] = Idleness(job.time.idle_timeout_ms / 1_000)
-        self.messages = MESSAGE_FORMATS[job.source.format]
         self.source = KafkaSource(job.source, group=job.name, shared=job.checkpoint is not None)
         self.started = self.saved = self.reported = time.monotonic()
         self.refusals = 0
@@ -93,7 +92,7 @@ class _Run:
             self.idleness.saw(partition, now)
             self.write(
                 self.delivery.pipeline.push(
-                    self.messages(block),
+                    block,
                     source=block.topic,
                     partition=block.partition,
                     first_position=block.first_offset,

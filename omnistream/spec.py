@@ -63,12 +63,29 @@ class KafkaSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageSpec:
+    """What a message is, of Kafka or pushed one by one.
+
+    Attributes
+    ----------
+    format : str
+        ``json``; ``avro``, framed as the Confluent Schema Registry asks for unless there is a
+        ``writer_schema``; ``arrow``: an Arrow IPC stream of rows.
+    writer_schema : str
+        The JSON of the Avro schema of all messages, which then are bodies without a frame.
+    """
+
+    format: Literal["json", "avro", "arrow"] = "json"
+    writer_schema: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceSpec:
     """Where the messages come from. ``path`` holds files and glob patterns; empty for stdin and Kafka."""
 
     type: Literal["file", "stdin", "kafka"] = "file"
     path: tuple[str, ...] = ()
-    format: Literal["ndjson", "arrow", "parquet", "json"] = "ndjson"
+    format: Literal["ndjson", "arrow", "parquet", "json", "avro"] = "ndjson"
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
     batch_bytes: int = 4 << 20
     kafka: KafkaSpec | None = None
@@ -314,6 +331,10 @@ class JobSpec:
         None when rows carry no amounts.
     source : SourceSpec or None
         None when the caller pushes the data.
+    messages : MessageSpec
+        What each message is.
+    registry : tuple of (str, str)
+        Settings of the schema registry's client.
     producer : tuple of (str, str)
         librdkafka's settings for the one producer that all Kafka sinks share.
     """
@@ -333,6 +354,8 @@ class JobSpec:
     sinks: tuple[SinkSpec, ...] = ()
     dead_letter: DeadLetterSpec | None = None
     checkpoint: CheckpointSpec | None = None
+    messages: MessageSpec = field(default_factory=MessageSpec)
+    registry: KafkaSettings = ()
     producer: KafkaSettings = ()
     file: str = "<dict>"
 

@@ -192,7 +192,8 @@ std::shared_ptr<Batch> reject_table(const Batch& batch, const std::vector<Reject
         partition.add(origin.partition);
         stages.add(stage);
         reason.add(reasons[static_cast<std::size_t>(reject.reason)]);
-        line.add(reject.line, reject.line >= 0);
+        const std::int32_t number = origin.rows_of_message ? reject.message : reject.line;
+        line.add(number, number >= 0);
         byte_offset.add(reject.byte_offset, reject.byte_offset >= 0);
         if ((i & 7) == 0) field_bits.push_back(0);
         field_bits.back() |=
@@ -200,7 +201,7 @@ std::shared_ptr<Batch> reject_table(const Batch& batch, const std::vector<Reject
         field_nulls += reject.field.empty();
         field.add(reject.field);
         if (origin.messages.empty()) {
-            position.add(origin.first_position + reject.message);
+            position.add(origin.first_position + (origin.rows_of_message ? 0 : reject.message));
             const std::string json = row_json(batch, reject.message);
             size.add(static_cast<std::int64_t>(json.size()));
             bytes.add(json);

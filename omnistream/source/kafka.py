@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from omnistream import _core
 from omnistream.errors import SourceError
@@ -64,15 +64,6 @@ class Partition(NamedTuple):
         """Return the partition whose text this is."""
         topic, _, number = text[:-1].rpartition("[")
         return cls(topic, int(number))
-
-
-def json_messages(block: _core.MessageBlock) -> Any:
-    """Leave the messages to the decoder, as they are."""
-    return block
-
-
-# What a message holds, by source.format: a function from a block of messages to what `Pipeline.push` takes.
-MESSAGE_FORMATS: dict[str, Callable[[_core.MessageBlock], Any]] = {"json": json_messages}
 
 
 class KafkaSource:

@@ -53,6 +53,7 @@ struct Origin {
     std::int64_t first_position = 0;    // the line number or offset of ordinal 0
     std::shared_ptr<const void> owner;  // keeps the bytes alive
     std::vector<Message> messages;      // in order of position; empty when rows were pushed as Arrow columns
+    bool rows_of_message = false;       // such rows are those of one message, at first_position
     // Where all messages lie in one piece of memory: up to here a kernel may load beyond a message's end.
     const char* readable = nullptr;
 };

@@ -32,12 +32,13 @@ enum class DecodeReason : std::int32_t {
     truncated_avro,  // the message ends before its writer schema does
     invalid_avro,    // a byte that no value of its writer schema can have here
     unknown_schema,  // the id of a writer schema that cannot be had
+    invalid_arrow,   // no Arrow IPC stream
 };
 inline constexpr const char* kDecodeReasons[] = {
-    "message_too_large", "truncated_json", "invalid_json",  "trailing_data",
-    "nesting_too_deep",  "not_an_object",  "missing_field", "null_field",
-    "wrong_type",        "invalid_utf8",   "out_of_range",  "inexact_number",
-    "invalid_timestamp", "truncated_avro", "invalid_avro",  "unknown_schema",
+    "message_too_large", "truncated_json", "invalid_json",      "trailing_data",  "nesting_too_deep",
+    "not_an_object",     "missing_field",  "null_field",        "wrong_type",     "invalid_utf8",
+    "out_of_range",      "inexact_number", "invalid_timestamp", "truncated_avro", "invalid_avro",
+    "unknown_schema",    "invalid_arrow",
 };
 
 struct DecodeCounts {
