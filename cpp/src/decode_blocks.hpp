@@ -2,7 +2,7 @@
 // must. Included last by decode_<isa>.cpp; ends in make_kernel().
 #pragma once
 
-#include "decode_layout.hpp"
+#include "decode_track.hpp"
 
 namespace omnistream::OMNI_ISA {
 
@@ -51,58 +51,221 @@ public:
         : plan_(plan),
           lanes_(plan, dictionaries),
           reader_(plan, lanes_, arena_),
-          layouts_(plan, lanes_, reader_) {}
+          layouts_(plan, lanes_, reader_) {
+        for (std::unique_ptr<Track>& track : tracks_) track = std::make_unique<Track>(plan_, lanes_, reader_);
+    }
 
     Status decode_lines(std::string_view block, Origin* origin, Decoded* out) override {
-        begin(origin, out, true);
+        begin(origin, out);
         const char* p = block.data();
-        const char* end = p + block.size();
-        std::int32_t ordinal = 0;
+        const char* const end = p + block.size();
+        // What ends behind it is read from a copy, as nothing may be loaded behind the block.
+        const char* const safe = end - std::min<std::ptrdiff_t>(end - p, kReach);
         if (origin->first_position == 1 && block.starts_with("\xef\xbb\xbf"))
             p += 3;  // the file's byte-order mark
-        for (; p != end; ++ordinal) {
-            const bool fast = patience_.try_fast() && !plan_.schema.array_messages;
-            const char* behind = fast ? layouts_.follow(p, end, end) : nullptr;
-            if (behind != nullptr) {
-                accept_fast(p, behind, ordinal);
-                if (behind != end && *behind == '\r') ++behind;
+        ordinal_ = 0;
+        while (p != end) {
+            const char* stop = chunk_end(p, safe, end);
+            const auto size = static_cast<std::size_t>(stop - p);
+            if (!speculates() || size > kMostFast) {
+                careful_lines(p, stop, end);
+            } else if (stop <= safe) {
+                lines(p, p, size, end);
             } else {
-                const auto* feed =
-                    static_cast<const char*>(std::memchr(p, '\n', static_cast<std::size_t>(end - p)));
-                behind = feed == nullptr ? end : feed;
-                const char* last = behind != p && behind[-1] == '\r' && behind != end ? behind - 1 : behind;
-                if (!blank(p, last)) take(p, last, end, ordinal);
+                pad_.assign(p, size);
+                pad_.append(kReach, ' ');
+                lines(pad_.data(), p, size, end);
             }
-            p = behind == end ? end : behind + 1;
-            if (++since_encode_ == kEncodeEvery) encode();
+            encode();
+            p = stop;
         }
         return finish(out);
     }
 
     Status decode_messages(Origin* origin, Decoded* out) override {
-        std::vector<Message> messages = std::move(origin->messages);
+        const std::vector<Message> messages = std::move(origin->messages);
         origin->messages.clear();
         origin->messages.reserve(messages.size());
-        begin(origin, out, false);
-        for (const Message& message : messages) {
-            const char* end = message.data + message.size;
-            const char* readable = origin->readable == nullptr ? end : origin->readable;
-            if (!fast(message, readable)) take(message.data, end, readable, message.ordinal);
-            if (++since_encode_ == kEncodeEvery) encode();
+        begin(origin, out);
+        for (std::size_t first = 0; first < messages.size();) {
+            std::size_t size = 0;
+            std::size_t behind = first;
+            while (behind < messages.size() && (behind == first || size + messages[behind].size < kChunk))
+                size += messages[behind++].size;
+            const std::span<const Message> chunk(messages.data() + first, behind - first);
+            if (!speculates() || size > kMostFast) {
+                for (const Message& message : chunk) take(message);
+            } else {
+                together(chunk, origin->readable);
+            }
+            encode();
+            first = behind;
         }
         return finish(out);
     }
 
 private:
-    static constexpr std::size_t kEncodeEvery = 1'024;  // messages, while their bytes are still in the cache
+    // Indexed and read at a time, so that both stay in the cache.
+    static constexpr std::size_t kChunk = 32 << 10;
+    // Larger messages are rare, and the Reader is fast on them.
+    static constexpr std::size_t kMostFast = 256 << 10;
+    static constexpr std::size_t kLongestTrackPause = 1'024;
 
-    void begin(Origin* origin, Decoded* out, bool lines) {
+    void begin(Origin* origin, Decoded* out) {
         origin_ = origin;
         out_ = out;
         out->batch = std::make_shared<Batch>();
-        layouts_.expect_lines(lines);
         lanes_.begin();
         lines_before_ = 0;
+    }
+
+    [[nodiscard]] bool speculates() const { return patience_.try_fast() && !plan_.schema.array_messages; }
+
+    // Behind the last line that ends in the next kChunk bytes and in front of `safe`; where none does, behind
+    // the line at p.
+    static const char* chunk_end(const char* p, const char* safe, const char* end) {
+        const auto room = static_cast<std::size_t>(std::max<std::ptrdiff_t>(safe - p, 0));
+        const std::string_view chunk(p, std::min(room, kChunk));
+        const std::size_t feed = chunk.rfind('\n');
+        return feed == std::string_view::npos ? line_end(p + chunk.size(), end) : p + feed + 1;
+    }
+    // Behind the line feed at or behind p.
+    static const char* line_end(const char* p, const char* end) {
+        const void* feed = std::memchr(p, '\n', static_cast<std::size_t>(end - p));
+        return feed == nullptr ? end : static_cast<const char*>(feed) + 1;
+    }
+
+    // The lines of a chunk. `text` is `original` or a copy that more can be loaded behind.
+    void lines(const char* text, const char* original, std::size_t size, const char* readable) {
+        index_.build(text, size);
+        places_.clear();
+        std::uint32_t at = 0;
+        std::uint32_t quotes = 0;
+        for (const QuoteIndex::Line& line : index_.lines()) {
+            std::uint32_t end = line.end;
+            if (end != size && end != at && text[end - 1] == '\r') --end;
+            places_.push_back({at, end, quotes, line.quotes, false});
+            at = line.end + 1;
+            quotes = line.quotes;
+        }
+        lanes_.reserve_texts(size);
+        const auto message_at = [&](std::size_t i) {
+            return Message{original + places_[i].begin, places_[i].end - places_[i].begin,
+                           ordinal_ + static_cast<std::int32_t>(i)};
+        };
+        read_places(message_at, [&](std::size_t i) {
+            const Message message = message_at(i);
+            const char* end = message.data + message.size;
+            if (!blank(message.data, end)) take(message.data, end, readable, message.ordinal);
+        });
+        ordinal_ += static_cast<std::int32_t>(places_.size());
+    }
+
+    // The messages of an indexed chunk, each on the fastest path that takes it.
+    template <class MessageAt, class Otherwise>
+    void read_places(const MessageAt& message_at, const Otherwise& otherwise) {
+        for (std::size_t i = 0; i < places_.size(); ++i) {
+            if (follow(places_[i])) {
+                accept_fast(message_at(i));
+            } else {
+                otherwise(i);
+            }
+        }
+    }
+
+    void careful_lines(const char* p, const char* stop, const char* readable) {
+        for (; p != stop; ++ordinal_) {
+            const char* behind = line_end(p, stop);
+            const char* last = behind;
+            if (last[-1] == '\n') {
+                --last;
+                if (last != p && last[-1] == '\r') --last;
+            }
+            if (!blank(p, last)) take(p, last, readable, ordinal_);
+            p = behind;
+        }
+    }
+
+    // Messages that stand one behind the other, or are copied so, to be indexed at once.
+    void together(std::span<const Message> messages, const char* readable) {
+        const char* text = messages.front().data;
+        std::size_t size = 0;
+        bool adjoin = true;
+        for (const Message& message : messages) {
+            adjoin &= message.data == text + size;
+            size += message.size;
+        }
+        if (!adjoin || readable == nullptr || readable - text < static_cast<std::ptrdiff_t>(size) + kReach) {
+            pad_.clear();
+            for (const Message& message : messages) pad_.append(message.data, message.size);
+            pad_.append(kReach, ' ');
+            text = pad_.data();
+        }
+        index_.build(text, size);
+        find_places(messages);
+        lanes_.reserve_texts(size);
+        read_places([&](std::size_t i) { return messages[i]; }, [&](std::size_t i) { take(messages[i]); });
+    }
+
+    // Where messages end is known; how many quotes lie before that is guessed from the message before.
+    void find_places(std::span<const Message> messages) {
+        places_.clear();
+        const std::uint32_t* const quotes = index_.quotes();
+        const auto count = static_cast<std::uint32_t>(index_.quote_count());
+        auto feed = index_.lines().begin();
+        std::uint32_t at = 0;
+        std::uint32_t first = 0;
+        std::uint32_t usual = 0;
+        for (const Message& message : messages) {
+            const std::uint32_t end = at + message.size;
+            std::uint32_t last = std::min(first + usual, count);
+            while (last != first && quotes[last - 1] >= end) --last;
+            while (last != count && quotes[last] < end) ++last;
+            // Line feeds are legal between values, not in strings: behind an odd number of quotes.
+            bool holds_feeds = false;
+            for (; feed != index_.lines().end() && feed->end < end; ++feed)
+                holds_feeds |= (feed->quotes - first) % 2 != 0;
+            places_.push_back({at, end, first, last, holds_feeds});
+            usual = last - first;
+            at = end;
+            first = last;
+        }
+    }
+
+    bool follow(const Place& place) {
+        if (!patience_.try_fast() || place.end - place.begin > plan_.schema.max_message_bytes) return false;
+        for (std::size_t i = 0; i < tracks_known_; ++i) {
+            Track& track = *tracks_[i];
+            if (!track.read(index_, place)) continue;
+            unknown_fields_ = track.unknown_fields();
+            if (i != 0) std::swap(tracks_[i], tracks_[i - 1]);
+            return true;
+        }
+        const char* text = index_.text();
+        const std::uint32_t* quotes = index_.quotes();
+        if (!layouts_.follow(text + place.begin, text + place.end, index_, quotes + place.first_quote,
+                             quotes + place.last_quote, place.holds_feeds))
+            return false;
+        unknown_fields_ = layouts_.unknown_fields();
+        learn_track(place.last_quote - place.first_quote);
+        return true;
+    }
+
+    // The way just followed, in place of the one that was taken least of late.
+    void learn_track(std::uint32_t quotes) {
+        if (until_track_ != 0) {
+            --until_track_;
+            return;
+        }
+        const std::size_t at = std::min(tracks_known_, tracks_.size() - 1);
+        if (tracks_[at]->learn(layouts_.trail(), quotes)) {
+            tracks_known_ = at + 1;
+        } else {
+            tracks_known_ = at;
+        }
+        // Where ways differ all the time, learning them is lost time.
+        until_track_ = track_pause_;
+        track_pause_ = std::min(track_pause_ + 1, kLongestTrackPause);
     }
 
     static bool blank(const char* p, const char* end) {
@@ -110,9 +273,12 @@ private:
         return p == end;
     }
 
-    void add_message(const char* p, const char* end, std::int32_t ordinal) {
-        origin_->messages.push_back({p, static_cast<std::uint32_t>(end - p), ordinal});
+    void add_message(const Message& message) {
+        origin_->messages.push_back(message);
         ++out_->counts.messages;
+    }
+    void add_message(const char* p, const char* end, std::int32_t ordinal) {
+        add_message({p, static_cast<std::uint32_t>(end - p), ordinal});
     }
 
     void complete_message() {
@@ -121,35 +287,18 @@ private:
         lines_before_ = lanes_.rows[plan_.lines()];
     }
 
-    void accept_fast(const char* p, const char* behind, std::int32_t ordinal) {
-        add_message(p, behind, ordinal);
+    void accept_fast(const Message& message) {
+        add_message(message);
         complete_message();
-        out_->counts.unknown_fields += layouts_.unknown_fields();
+        out_->counts.unknown_fields += unknown_fields_;
         ++out_->counts.speculated;
         patience_.hit();
     }
 
-    // The fast path loads beyond what it reads; a message that nothing readable follows lends its bytes to a
-    // pad.
-    bool fast(const Message& message, const char* readable) {
-        if (!patience_.try_fast() || plan_.schema.array_messages || message.size > kMostPadded) return false;
+    void take(const Message& message) {
         const char* end = message.data + message.size;
-        if (readable != end) {
-            const char* behind = layouts_.follow(message.data, end, readable);
-            if (behind != nullptr) accept_fast(message.data, end, message.ordinal);
-            return behind != nullptr;
-        }
-        std::string& copy = arena_.next();
-        copy.reserve(message.size + kPad);
-        copy.assign(message.data, message.size);
-        copy.append(kPad, '\0');
-        const char* p = copy.data();
-        const char* behind = layouts_.follow(p, p + message.size, p + copy.size());
-        if (behind == nullptr) return false;
-        accept_fast(message.data, message.data + message.size, message.ordinal);
-        return true;
+        take(message.data, end, origin_->readable == nullptr ? end : origin_->readable, message.ordinal);
     }
-
     void take(const char* p, const char* end, const char* readable, std::int32_t ordinal) {
         if (plan_.schema.array_messages) {
             read_array(p, end, readable, ordinal);
@@ -225,11 +374,9 @@ private:
     void encode() {
         lanes_.encode();
         arena_.clear();
-        since_encode_ = 0;
     }
 
     Status finish(Decoded* out) {
-        encode();
         const bool fits = lanes_.finish(out->batch.get());
         out->counts.decoded = static_cast<std::int64_t>(lanes_.message_number.size());
         out->counts.rejected = static_cast<std::int64_t>(out->rejects.size());
@@ -240,17 +387,21 @@ private:
                 "once"};
     }
 
-    static constexpr std::size_t kPad = 192;
-    static constexpr std::uint32_t kMostPadded =
-        64 << 10;  // larger messages are rare, and the Reader is fast on them
-
     const DecodePlan& plan_;
     Lanes lanes_;
     Arena arena_;
     Reader reader_;
     Layouts layouts_;
     Patience patience_;
-    std::size_t since_encode_ = 0;
+    QuoteIndex index_;
+    std::vector<Place> places_;
+    std::array<std::unique_ptr<Track>, 4> tracks_;  // those taken most of late first
+    std::size_t tracks_known_ = 0;
+    std::size_t until_track_ = 0;  // messages followed before another is learnt
+    std::size_t track_pause_ = 0;
+    std::int64_t unknown_fields_ = 0;  // in the message just followed
+    std::string pad_;                  // copies of messages
+    std::int32_t ordinal_ = 0;
     std::size_t lines_before_ = 0;  // the last message
     Origin* origin_ = nullptr;
     Decoded* out_ = nullptr;

@@ -89,6 +89,8 @@ void Lanes::begin() {
         capacity_[level] = 0;
         grow(level, capacity == 0 ? 0 : capacity - 1);  // as much as the block before needed
     }
+    for (Lane& values : lane)
+        if (values.type == Type::string) values.bytes.reserve(values.bytes_before);
     message_number.clear();
 }
 
@@ -100,6 +102,15 @@ void Lanes::grow(Level level, std::size_t row) {
     capacity_[level] = capacity;
     for (const std::uint16_t field : plan_.by_bit[level]) lane[field].reserve(capacity);
     if (level != plan_.lines()) end[level].reserve(capacity);
+}
+
+void Lanes::reserve_texts(std::size_t bytes) {
+    for (std::size_t i = 0; i < lane.size(); ++i) {
+        if (lane[i].type != Type::string) continue;
+        const std::size_t wanted =
+            static_cast<std::size_t>(lane[i].offsets[rows[plan_.fields[i].level]]) + 2 * bytes;
+        if (wanted > lane[i].bytes.capacity()) lane[i].bytes.reserve(wanted + wanted / 2);
+    }
 }
 
 void Lanes::fill(Level level, std::size_t row, std::uint64_t missing) {
@@ -198,14 +209,29 @@ Buffer validity_of(const std::vector<std::int32_t>& nulls, std::size_t rows) {
 // Outer rows to lines: row r stands for the lines [ends[r - 1], ends[r]).
 using Ends = Array<std::int32_t>;
 
+// Most messages have few lines: a fixed number of copies, of which those too many are overwritten by the next
+// row or lie in the padding, is faster than a loop that stops in time.
+constexpr std::int32_t kCopies = 8;
+
 template <class T>
 Array<T> repeat(const Array<T>& lanes, const Ends& ends, std::size_t lines) {
+    static_assert(kCopies * sizeof(T) <= kPadding);
     Array<T> out;
     out.resize(lines);
     std::int32_t line = 0;
-    for (std::size_t row = 0; row < ends.size(); ++row)
-        for (const T value = lanes[row]; line < ends[row]; ++line) out[line] = value;
+    for (std::size_t row = 0; row < ends.size(); ++row) {
+        const T value = lanes[row];
+        for (T* to = out.data(); line < ends[row]; line += kCopies)
+            for (std::int32_t i = 0; i < kCopies; ++i) to[line + i] = value;
+        line = ends[row];
+    }
     return out;
+}
+
+// As memcpy, in blocks: up to kBlock - 1 bytes behind both ends are read and written.
+inline void copy_padded(char* to, const char* from, std::int32_t size) {
+    constexpr std::int32_t kBlock = 16;
+    for (std::int32_t done = 0; done < size; done += kBlock) std::memcpy(to + done, from + done, kBlock);
 }
 
 bool repeat_strings(Lane* values, const Ends& ends, std::size_t lines) {
@@ -228,7 +254,7 @@ bool repeat_strings(Lane* values, const Ends& ends, std::size_t lines) {
         const char* text = values->bytes.data() + values->offsets[row];
         const std::int32_t size = values->offsets[row + 1] - values->offsets[row];
         for (; line < ends[row]; ++line) {
-            std::memcpy(bytes.data() + at, text, static_cast<std::size_t>(size));
+            copy_padded(bytes.data() + at, text, size);
             at += size;
             offsets[line + 1] = at;
         }
@@ -291,6 +317,7 @@ bool Lanes::finish(Batch* batch) {
     for (std::size_t i = 0; i < lane.size(); ++i) {
         Lane& values = lane[i];
         const Level level = plan_.fields[i].level;
+        values.bytes_before = values.bytes.capacity();
         if (level != lines) fits &= repeat_values(&values, end[level], total);
         Column column;
         column.name = plan_.fields[i].field.name;

@@ -26,6 +26,7 @@ struct Lane {
     std::vector<std::int32_t> nulls;  // rows, ascending
     std::size_t nulls_encoded = 0;    // those that encode() has passed
     std::shared_ptr<Dictionary> dictionary;
+    std::size_t bytes_before = 0;  // string: what the block before took
 
     void reserve(std::size_t rows);
     void set_text(std::size_t row, std::string_view text) {
@@ -54,6 +55,8 @@ public:
     void ensure(Level level, std::size_t row) {
         if (row >= capacity_[level]) grow(level, row);
     }
+    // Room for strings of that many bytes more in each lane.
+    void reserve_texts(std::size_t bytes);
     // The same for a row that will be rejected: what comes behind it must find its place.
     void fill_nothing(Level level, std::size_t row, std::uint64_t missing);
     // Columns of the row's level that hold no value: their default or null. Values of `missing` must be

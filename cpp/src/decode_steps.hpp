@@ -15,7 +15,8 @@ enum class Op : std::uint8_t {
     null,  // of a field or of an object that holds fields
     skip_string,
     skip_any,
-    end,  // the message is complete
+    end,   // the message is complete
+    none,  // nothing has been learnt
 };
 
 // Elements of exploded arrays that begin and end between two values, in order: one nibble each, the first

@@ -11,6 +11,50 @@ struct Simd {
         std::uint64_t high;  // not ASCII
     };
 
+    // 64 bytes by what they mean to JSON.
+    struct Classes {
+        std::uint64_t quotes = 0;
+        std::uint64_t backslashes = 0;
+        std::uint64_t feeds = 0;
+        std::uint64_t specials = 0;  // control characters (line feeds, too) and what is not ASCII
+    };
+
+    static Classes classify(const char* p) {
+        Classes found;
+        for (int i = 0; i < 2; ++i) {
+            const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * i));
+            const auto bits = [i](__m256i lanes) {
+                return static_cast<std::uint64_t>(static_cast<std::uint32_t>(_mm256_movemask_epi8(lanes)))
+                       << (32 * i);
+            };
+            found.quotes |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('"')));
+            found.backslashes |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('\\')));
+            found.feeds |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('\n')));
+            found.specials |= bits(_mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), v));
+        }
+        return found;
+    }
+
+    // The numbers of the bits, plus `base`; may write up to eight places beyond the last.
+    static std::uint32_t* flatten(std::uint64_t bits, std::uint32_t base, std::uint32_t* out) {
+        std::uint32_t* const end = out + std::popcount(bits);
+        while (bits != 0)
+            for (int i = 0; i < 8; ++i, bits &= bits - 1)
+                *out++ = base + static_cast<std::uint32_t>(std::countr_zero(bits));
+        return end;
+    }
+
+    // Which of 64 bytes are not below `byte`.
+    static std::uint64_t at_least(const char* p, unsigned byte) {
+        const __m256i limit = _mm256_set1_epi8(static_cast<char>(byte));
+        const auto half = [&](const char* from) {
+            const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+            return static_cast<std::uint64_t>(static_cast<std::uint32_t>(
+                _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(v, limit), v))));
+        };
+        return half(p) | half(p + kWidth) << kWidth;
+    }
+
     static Scan scan(const char* p) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
         const __m256i quote = _mm256_cmpeq_epi8(v, _mm256_set1_epi8('"'));
@@ -21,17 +65,33 @@ struct Simd {
                 static_cast<std::uint32_t>(_mm256_movemask_epi8(v))};
     }
 
-    // Both sides are readable for 64 bytes; size is 1 to 64.
-    static bool equal(const char* a, const char* b, std::size_t size) {
-        const auto differ = [](const char* x, const char* y) {
-            return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(
-                _mm256_cmpeq_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)),
-                                  _mm256_loadu_si256(reinterpret_cast<const __m256i*>(y)))));
-        };
-        if (size <= kWidth) return _bzhi_u32(differ(a, b), static_cast<unsigned>(size)) == 0;
-        return (differ(a, b) |
-                _bzhi_u32(differ(a + kWidth, b + kWidth), static_cast<unsigned>(size - kWidth))) == 0;
-    }
+    // 1 to 64 bytes to compare with, loaded once; `text` is readable and aligned for 64, `mask` has a bit for
+    // each that counts.
+    class Literal {
+    public:
+        Literal(const char* text, std::size_t size, std::uint64_t mask)
+            : low_(_mm256_load_si256(reinterpret_cast<const __m256i*>(text))),
+              text_(text),
+              size_(size),
+              mask_(mask) {}
+        [[nodiscard]] bool at(const char* p) const {  // readable for 64 bytes, too
+            if ((differ(p, low_) & static_cast<std::uint32_t>(mask_)) != 0) return false;
+            return size_ <= kWidth ||
+                   (differ(p + kWidth, _mm256_load_si256(reinterpret_cast<const __m256i*>(text_ + kWidth))) &
+                    static_cast<std::uint32_t>(mask_ >> kWidth)) == 0;
+        }
+
+    private:
+        static std::uint32_t differ(const char* p, __m256i bytes) {
+            const __m256i found = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+            return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(found, bytes)));
+        }
+
+        __m256i low_;
+        const char* text_;
+        std::size_t size_;
+        std::uint64_t mask_;
+    };
 
     static void copy(char* to, const char* from) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),

@@ -13,6 +13,50 @@ struct Simd {
         std::uint64_t high;  // not ASCII
     };
 
+    // 64 bytes by what they mean to JSON.
+    struct Classes {
+        std::uint64_t quotes;
+        std::uint64_t backslashes;
+        std::uint64_t feeds;
+        std::uint64_t specials;  // control characters (line feeds, too) and what is not ASCII
+    };
+
+    static Classes classify(const char* p) {
+        const __m512i v = _mm512_loadu_si512(p);
+        return {_mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('"')),
+                _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\\')),
+                _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\n')),
+                _mm512_cmplt_epi8_mask(v, _mm512_set1_epi8(0x20))};
+    }
+
+    // The numbers of the bits, plus `base`; may write up to 16 places beyond the last.
+    static std::uint32_t* flatten(std::uint64_t bits, std::uint32_t base, std::uint32_t* out) {
+        alignas(64) static constexpr auto kNumbers = [] {
+            std::array<std::uint8_t, 64> numbers{};
+            for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::uint8_t>(i);
+            return numbers;
+        }();
+        const __m512i packed = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(kNumbers.data()));
+        const __m512i bases = _mm512_set1_epi32(static_cast<int>(base));
+        // The masked forms, as GCC 12 takes the others for reads of something uninitialised.
+        const auto store = [&](std::uint32_t* to, __m128i part) {
+            _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_maskz_cvtepu8_epi32(0xffff, part), bases));
+        };
+        const int count = std::popcount(bits);
+        store(out, _mm512_maskz_extracti32x4_epi32(0xf, packed, 0));
+        if (count > 16) [[unlikely]] {
+            store(out + 16, _mm512_maskz_extracti32x4_epi32(0xf, packed, 1));
+            store(out + 32, _mm512_maskz_extracti32x4_epi32(0xf, packed, 2));
+            store(out + 48, _mm512_maskz_extracti32x4_epi32(0xf, packed, 3));
+        }
+        return out + count;
+    }
+
+    // Which of 64 bytes are not below `byte`.
+    static std::uint64_t at_least(const char* p, unsigned byte) {
+        return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(byte)));
+    }
+
     static __m256i load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
     static Scan scan(const char* p) {
@@ -23,14 +67,20 @@ struct Simd {
                 _mm256_movepi8_mask(v)};
     }
 
-    // Both sides are readable for 64 bytes; size is 1 to 64.
-    static bool equal(const char* a, const char* b, std::size_t size) {
-        const std::uint64_t within = _bzhi_u64(~std::uint64_t{0}, static_cast<unsigned>(size));
-        const __mmask32 low = _mm256_mask_cmpneq_epi8_mask(static_cast<__mmask32>(within), load(a), load(b));
-        if (size <= kWidth) return low == 0;
-        return (low | _mm256_mask_cmpneq_epi8_mask(static_cast<__mmask32>(within >> kWidth), load(a + kWidth),
-                                                   load(b + kWidth))) == 0;
-    }
+    // 1 to 64 bytes to compare with, loaded once; `text` is readable and aligned for 64, `mask` has a bit for
+    // each that counts.
+    class Literal {
+    public:
+        Literal(const char* text, std::size_t, std::uint64_t mask)
+            : bytes_(_mm512_load_si512(text)), mask_(mask) {}
+        [[nodiscard]] bool at(const char* p) const {  // readable for 64 bytes, too
+            return _mm512_mask_cmpneq_epi8_mask(mask_, _mm512_loadu_si512(p), bytes_) == 0;
+        }
+
+    private:
+        __m512i bytes_;
+        std::uint64_t mask_;
+    };
 
     static void copy(char* to, const char* from) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), load(from));

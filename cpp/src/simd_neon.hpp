@@ -16,6 +16,45 @@ struct Simd {
                                                    << 8;
     }
 
+    // 64 bytes by what they mean to JSON.
+    struct Classes {
+        std::uint64_t quotes = 0;
+        std::uint64_t backslashes = 0;
+        std::uint64_t feeds = 0;
+        std::uint64_t specials = 0;  // control characters (line feeds, too) and what is not ASCII
+    };
+
+    static Classes classify(const char* p) {
+        Classes found;
+        for (int i = 0; i < 4; ++i) {
+            const uint8x16_t v = vld1q_u8(reinterpret_cast<const std::uint8_t*>(p) + 16 * i);
+            found.quotes |= bits(vceqq_u8(v, vdupq_n_u8('"'))) << (16 * i);
+            found.backslashes |= bits(vceqq_u8(v, vdupq_n_u8('\\'))) << (16 * i);
+            found.feeds |= bits(vceqq_u8(v, vdupq_n_u8('\n'))) << (16 * i);
+            found.specials |= bits(vcltq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(0x20))) << (16 * i);
+        }
+        return found;
+    }
+
+    // The numbers of the bits, plus `base`; may write up to eight places beyond the last.
+    static std::uint32_t* flatten(std::uint64_t bits, std::uint32_t base, std::uint32_t* out) {
+        std::uint32_t* const end = out + std::popcount(bits);
+        while (bits != 0)
+            for (int i = 0; i < 8; ++i, bits &= bits - 1)
+                *out++ = base + static_cast<std::uint32_t>(std::countr_zero(bits));
+        return end;
+    }
+
+    // Which of 64 bytes are not below `byte`.
+    static std::uint64_t at_least(const char* p, unsigned byte) {
+        std::uint64_t found = 0;
+        for (int i = 0; i < 64; i += 16)
+            found |= bits(vcgeq_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(p) + i),
+                                   vdupq_n_u8(static_cast<std::uint8_t>(byte))))
+                     << i;
+        return found;
+    }
+
     static Scan scan(const char* p) {
         const uint8x16_t v = vld1q_u8(reinterpret_cast<const std::uint8_t*>(p));
         const uint8x16_t stop =
@@ -24,7 +63,16 @@ struct Simd {
         return {bits(stop), bits(vcgeq_u8(v, vdupq_n_u8(0x80)))};
     }
 
-    static bool equal(const char* a, const char* b, std::size_t size) { return std::memcmp(a, b, size) == 0; }
+    // 1 to 64 bytes to compare with.
+    class Literal {
+    public:
+        Literal(const char* text, std::size_t size, std::uint64_t) : text_(text), size_(size) {}
+        [[nodiscard]] bool at(const char* p) const { return std::memcmp(p, text_, size_) == 0; }
+
+    private:
+        const char* text_;
+        std::size_t size_;
+    };
 
     static void copy(char* to, const char* from) { std::memcpy(to, from, kWidth); }
 };

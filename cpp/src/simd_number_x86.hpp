@@ -27,13 +27,24 @@ struct NumberShuffles {
 };
 inline constexpr NumberShuffles kNumberShuffles;
 
+// Not const, so that they are loaded: GCC would put each together from an immediate, every time.
+struct NumberConstants {
+    alignas(16) std::int8_t zeros[16] = {48, 48, 48, 48, 48, 48, 48, 48, 48, 48, 48, 48, 48, 48, 48, 48};
+    alignas(16) std::int8_t nines[16] = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
+};
+inline NumberConstants number_constants;
+
 // As json::short_number(), which also takes over where a sign or something else comes first.
-inline bool read_number(const char** p, int scale, std::int64_t* value) {
+[[gnu::always_inline]] inline bool read_number(const char** p, int scale, std::int64_t* value) {
     const char* at = *p;
-    const __m128i digits =
-        _mm_sub_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), _mm_set1_epi8('0'));
-    const __m128i is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits);
+    const auto* constants = reinterpret_cast<const __m128i*>(&number_constants);
+    const __m128i digits = _mm_sub_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), constants[0]);
+#ifdef __AVX512BW__
+    const unsigned others = _mm_cmpgt_epu8_mask(digits, constants[1]) | 0xffff0000U;
+#else
+    const __m128i is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digits, constants[1]), digits);
     const unsigned others = ~static_cast<unsigned>(_mm_movemask_epi8(is_digit));  // bits above 15 are set
+#endif
     const auto whole = static_cast<unsigned>(std::countr_zero(others));
     if (whole - 1 >= NumberShuffles::kMostWhole || (whole > 1 && *at == '0'))
         return json::short_number(p, scale, value);

@@ -21,6 +21,47 @@ struct Simd {
         return ~((word & ~kHigh) + kOnes * (0x80 - limit)) & ~word & kHigh;
     }
 
+    // 64 bytes by what they mean to JSON.
+    struct Classes {
+        std::uint64_t quotes = 0;
+        std::uint64_t backslashes = 0;
+        std::uint64_t feeds = 0;
+        std::uint64_t specials = 0;  // control characters (line feeds, too) and what is not ASCII
+    };
+
+    static Classes classify(const char* p) {
+        Classes found;
+        for (int i = 0; i < 64; i += 8) {
+            std::uint64_t word;
+            std::memcpy(&word, p + i, sizeof word);
+            found.quotes |= gather(below(word ^ kOnes * '"', 1)) << i;
+            found.backslashes |= gather(below(word ^ kOnes * '\\', 1)) << i;
+            found.feeds |= gather(below(word ^ kOnes * '\n', 1)) << i;
+            found.specials |= gather(below(word, 0x20) | (word & kHigh)) << i;
+        }
+        return found;
+    }
+
+    // The numbers of the bits, plus `base`; may write up to eight places beyond the last.
+    static std::uint32_t* flatten(std::uint64_t bits, std::uint32_t base, std::uint32_t* out) {
+        std::uint32_t* const end = out + std::popcount(bits);
+        while (bits != 0)
+            for (int i = 0; i < 8; ++i, bits &= bits - 1)
+                *out++ = base + static_cast<std::uint32_t>(std::countr_zero(bits));
+        return end;
+    }
+
+    // Which of 64 bytes are not below `byte`, at least 0x80.
+    static std::uint64_t at_least(const char* p, unsigned byte) {
+        std::uint64_t found = 0;
+        for (int i = 0; i < 64; i += 8) {
+            std::uint64_t word;
+            std::memcpy(&word, p + i, sizeof word);
+            found |= gather(word & kHigh & ~below(word & ~kHigh, byte - 0x80)) << i;
+        }
+        return found;
+    }
+
     static Scan scan(const char* p) {
         std::uint64_t word;
         std::memcpy(&word, p, sizeof word);
@@ -29,7 +70,16 @@ struct Simd {
         return {gather(stop), gather(word & kHigh)};
     }
 
-    static bool equal(const char* a, const char* b, std::size_t size) { return std::memcmp(a, b, size) == 0; }
+    // 1 to 64 bytes to compare with.
+    class Literal {
+    public:
+        Literal(const char* text, std::size_t size, std::uint64_t) : text_(text), size_(size) {}
+        [[nodiscard]] bool at(const char* p) const { return std::memcmp(p, text_, size_) == 0; }
+
+    private:
+        const char* text_;
+        std::size_t size_;
+    };
 
     static void copy(char* to, const char* from) { std::memcpy(to, from, kWidth); }
 };

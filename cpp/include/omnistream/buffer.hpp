@@ -4,12 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <type_traits>
 #include <utility>
+
+#include "omnistream/memory.hpp"
 
 namespace omnistream {
 
@@ -40,14 +40,16 @@ public:
     Array(Array&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)),
           size_(std::exchange(other.size_, 0)),
-          capacity_(std::exchange(other.capacity_, 0)) {}
+          capacity_(std::exchange(other.capacity_, 0)),
+          bytes_(std::exchange(other.bytes_, 0)) {}
     Array& operator=(Array&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
+        std::swap(bytes_, other.bytes_);
         return *this;
     }
-    ~Array() { std::free(data_); }
+    ~Array() { memory::release(data_, bytes_); }
 
     [[nodiscard]] T* data() { return data_; }
     [[nodiscard]] const T* data() const { return data_; }
@@ -92,10 +94,10 @@ public:
         if (data_ == nullptr) grow(0);
         buffer.size = static_cast<std::int64_t>(size_ * sizeof(T));
         buffer.data = reinterpret_cast<const std::uint8_t*>(data_);
-        buffer.owner =
-            std::shared_ptr<const void>(data_, [](const void* p) { std::free(const_cast<void*>(p)); });
+        buffer.owner = std::shared_ptr<const void>(
+            data_, [bytes = bytes_](const void* p) { memory::release(const_cast<void*>(p), bytes); });
         data_ = nullptr;
-        size_ = capacity_ = 0;
+        size_ = capacity_ = bytes_ = 0;
         return buffer;
     }
 
@@ -103,15 +105,19 @@ private:
     void grow(std::size_t wanted) {
         std::size_t capacity = capacity_ + capacity_ / 2;
         if (capacity < wanted) capacity = wanted;
-        void* data = std::realloc(data_, capacity * sizeof(T) + kPadding);
-        if (data == nullptr) throw std::bad_alloc();
-        data_ = static_cast<T*>(data);
-        capacity_ = capacity;
+        // Whole blocks are used: what an array holds after reserve() counts up to capacity, not to size.
+        const memory::Block block = memory::allocate(capacity * sizeof(T) + kPadding);
+        if (data_ != nullptr) std::memcpy(block.data, data_, capacity_ * sizeof(T));
+        memory::release(data_, bytes_);
+        data_ = static_cast<T*>(block.data);
+        bytes_ = block.size;
+        capacity_ = (block.size - kPadding) / sizeof(T);
     }
 
     T* data_ = nullptr;
     std::size_t size_ = 0;
-    std::size_t capacity_ = 0;
+    std::size_t capacity_ = 0;  // values
+    std::size_t bytes_ = 0;     // of the block
 };
 
 }  // namespace omnistream

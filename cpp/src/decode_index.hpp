@@ -1,0 +1,107 @@
+// Where the quotes of a text are: one pass over all its bytes, so that nothing after it has to look for the
+// end of a string, and no value has to wait for the one before it.
+//
+// Included by decode_<isa>.cpp after its simd_<isa>.hpp.
+#pragma once
+
+namespace omnistream::OMNI_ISA {
+
+class QuoteIndex {
+public:
+    // A line: up to its line feed, or to the end of the text.
+    struct Line {
+        std::uint32_t end;
+        std::uint32_t quotes;  // of the text before it
+    };
+
+    // Reads no byte but those of the text, which must be smaller than 4 GiB.
+    void build(const char* text, std::size_t size) {
+        text_ = text;
+        quotes_.reserve(size + kBlock + 1);
+        odd_.assign(size / kBlock / 8 + sizeof(std::uint64_t) + 1, 0);
+        lines_.clear();
+        std::uint32_t* out = quotes_.data();
+        std::uint64_t escaped = 0;  // the first byte of the block, by the last one of the block before
+        std::size_t at = 0;
+        for (; at + kBlock <= size; at += kBlock) out = block(text + at, at, &escaped, out);
+        if (at != size) {
+            char rest[kBlock];
+            std::memset(rest, ' ', sizeof rest);
+            std::memcpy(rest, text + at, size - at);
+            out = block(rest, at, &escaped, out);
+        }
+        const auto count = static_cast<std::uint32_t>(out - quotes_.data());
+        if (lines_.empty() || lines_.back().end + 1 != size)
+            lines_.push_back({static_cast<std::uint32_t>(size), count});
+        plain_ = std::all_of(odd_.begin(), odd_.end(), [](std::uint8_t bits) { return bits == 0; });
+        *out = static_cast<std::uint32_t>(size);  // whoever looks one too far
+    }
+
+    [[nodiscard]] const char* text() const { return text_; }
+    // Offsets of all quotes that no backslash escapes, and one more.
+    [[nodiscard]] const std::uint32_t* quotes() const { return quotes_.data(); }
+    [[nodiscard]] std::size_t quote_count() const { return lines_.back().quotes; }
+    // Where line feeds are, and the end of the text unless a line feed is its last byte.
+    [[nodiscard]] const std::vector<Line>& lines() const { return lines_; }
+    // Whether all of the text is plain.
+    [[nodiscard]] bool plain() const { return plain_; }
+    // Whether the bytes [begin, end) hold neither backslash nor control character nor anything that is not
+    // ASCII. May say no although they do not.
+    [[nodiscard]] bool plain(std::size_t begin, std::size_t end) const {
+        const std::size_t first = begin / kBlock;
+        const std::size_t span = end / kBlock - first;
+        if (span > kWidestSpan) return false;
+        std::uint64_t bits;
+        std::memcpy(&bits, odd_.data() + first / 8, sizeof bits);
+        return (bits >> (first % 8) & ((std::uint64_t{2} << span) - 1)) == 0;
+    }
+
+private:
+    static constexpr std::size_t kBlock = 64;
+    static constexpr std::size_t kWidestSpan = 56;  // in blocks: what eight bytes hold behind any bit
+
+    std::uint32_t* block(const char* p, std::size_t at, std::uint64_t* escaped, std::uint32_t* out) {
+        const Simd::Classes found = Simd::classify(p);
+        std::uint64_t quotes = found.quotes;
+        if ((found.backslashes | *escaped) != 0) quotes &= ~escapes(found.backslashes, escaped);
+        const auto base = static_cast<std::uint32_t>(at);
+        if (found.feeds != 0) {
+            auto before = static_cast<std::uint32_t>(out - quotes_.data());
+            std::uint64_t rest = quotes;
+            for (std::uint64_t feeds = found.feeds; feeds != 0; feeds &= feeds - 1) {
+                const std::uint64_t below = feeds ^ (feeds - 1);
+                before += static_cast<std::uint32_t>(std::popcount(rest & below));
+                rest &= ~below;
+                lines_.push_back({base + static_cast<std::uint32_t>(std::countr_zero(feeds)), before});
+            }
+        }
+        if (((found.specials & ~found.feeds) | found.backslashes) != 0)
+            odd_[at / kBlock / 8] |= static_cast<std::uint8_t>(1U << (at / kBlock % 8));
+        return Simd::flatten(quotes, base, out);
+    }
+
+    // The bytes that a backslash escapes. Backslashes are rare: one at a time.
+    static std::uint64_t escapes(std::uint64_t backslashes, std::uint64_t* escaped) {
+        std::uint64_t out = *escaped;
+        std::uint64_t left = backslashes & ~out;
+        *escaped = 0;
+        while (left != 0) {
+            const std::uint64_t next = (left & (0 - left)) << 1;
+            if (next == 0) {
+                *escaped = 1;
+                break;
+            }
+            out |= next;
+            left &= (left - 1) & ~next;
+        }
+        return out;
+    }
+
+    const char* text_ = nullptr;
+    Array<std::uint32_t> quotes_;
+    std::vector<std::uint8_t> odd_;  // a bit per block
+    std::vector<Line> lines_;
+    bool plain_ = false;
+};
+
+}  // namespace omnistream::OMNI_ISA

@@ -1,0 +1,317 @@
+// The fastest path: the way that one message took through the layouts (decode_layout.hpp), for all that go
+// the same way.
+//
+// Producers send the same texts between values, in the same order, and any number of elements in their array.
+// How many quotes a message has then tells how many elements, and from the index of quotes each value's place
+// is known at once: what is left to do is to compare the texts and to read the values. Nothing of what the
+// layouts keep track of (which fields were seen, where the path may lead) can differ, so none of it is done
+// again.
+//
+// Included by decode_<isa>.cpp after decode_layout.hpp.
+#pragma once
+
+#include "decode_layout.hpp"
+
+namespace omnistream::OMNI_ISA {
+
+// A message in an indexed text.
+struct Place {
+    std::uint32_t begin;
+    std::uint32_t end;
+    std::uint32_t first_quote;
+    std::uint32_t last_quote;
+    bool holds_feeds;  // which the index takes for the end of a line, not for a fault inside a string
+};
+
+class Track {
+public:
+    Track(const DecodePlan& plan, Lanes& lanes, Reader& reader)
+        : plan_(plan), lanes_(lanes), reader_(reader) {}
+
+    // Takes the way of a message with that many quotes. False when it cannot be a track: where the schema
+    // explodes, the message must have two elements at least.
+    bool learn(const std::vector<Layouts::Footstep>& trail, std::uint32_t quotes);
+
+    // Reads a message. True with its rows complete, or false with nothing done.
+    bool read(const QuoteIndex& index, const Place& place);
+    [[nodiscard]] std::int64_t unknown_fields() const { return unknown_fields_; }
+
+private:
+    struct Cell {
+        Layouts::Edge edge{};
+        std::uint32_t quote = 0;  // the first of the literal, from where the part begins
+        std::uint32_t stop = 0;   // the first behind it: of a string, its end
+        std::uint8_t reader =
+            2 * static_cast<std::uint8_t>(Op::end);  // in walk(); the last cell of a part ends it
+    };
+    // A message is a head, a first element, any number of others, and a tail; without an array it is all
+    // head.
+    struct Part {
+        std::vector<Cell> cells = std::vector<Cell>(1);
+        std::uint32_t quotes = 0;
+        std::uint64_t fields = 0;
+        std::int64_t unknown_fields = 0;
+    };
+    static constexpr std::size_t kMostElements = 256;  // what more of them repeat must be weighed
+
+    bool add(const Layouts::Footstep& step, std::uint32_t next_quotes, Part* part);
+    static bool same(const Part& a, const Part& b);
+    bool settle(Level level, std::uint64_t fields, std::uint64_t* missing) const;
+    const char* walk(const Part& part, const char* p, const std::uint32_t* quotes, std::size_t row);
+    bool leave();
+
+    const DecodePlan& plan_;
+    Lanes& lanes_;
+    Reader& reader_;
+    json::IsoMillis clock_;
+
+    Part head_, first_, other_, tail_;
+    Layouts::Edge end_{};
+    bool behind_string_ = true;      // while learning: what the last cell reads
+    std::uint64_t missing_[2] = {};  // fields that the message, and that an element, leaves out
+
+    // The message being read
+    const QuoteIndex* index_ = nullptr;
+    const char* end_at_ = nullptr;
+    bool plain_ = false;
+    bool holds_feeds_ = false;
+    std::int64_t unknown_fields_ = 0;
+};
+
+// ---- learning ----
+
+inline bool Track::add(const Layouts::Footstep& step, std::uint32_t next_quotes, Part* part) {
+    const Layouts::Edge& edge = *step.edge;
+    if (edge.op == Op::none || (part->fields & edge.bit) != 0) return false;
+    const auto reader = static_cast<std::uint8_t>(2 * static_cast<int>(edge.op) + !behind_string_);
+    part->cells.insert(part->cells.end() - 1, {edge, part->quotes, part->quotes + edge.quotes, reader});
+    behind_string_ = edge.op == Op::string || edge.op == Op::dictionary || edge.op == Op::iso_time ||
+                     edge.op == Op::skip_string;
+    part->quotes += next_quotes - step.quotes;
+    part->fields |= edge.bit;
+    part->unknown_fields += edge.op == Op::skip_string || edge.op == Op::skip_any;
+    return true;
+}
+
+inline bool Track::same(const Part& a, const Part& b) {
+    return std::equal(
+        a.cells.begin(), a.cells.end(), b.cells.begin(), b.cells.end(), [](const Cell& x, const Cell& y) {
+            return x.edge.field == y.edge.field && x.edge.op == y.edge.op &&
+                   x.edge.literal == y.edge.literal && x.quote == y.quote && x.reader == y.reader;
+        });
+}
+
+inline bool Track::settle(Level level, std::uint64_t fields, std::uint64_t* missing) const {
+    *missing = plan_.all[level] & ~fields;
+    return (*missing & plan_.required[level]) == 0;
+}
+
+inline bool Track::learn(const std::vector<Layouts::Footstep>& trail, std::uint32_t quotes) {
+    constexpr Level kLine = 1;
+    constexpr Marks kBegin = kLine;
+    constexpr Marks kEnd = kLine | kEndOfElement;
+    if (plan_.levels > 2) return false;
+    head_ = first_ = other_ = tail_ = {};
+    behind_string_ = true;  // where the message begins is known as well
+    Part* part = &head_;
+    Part again;
+    for (std::size_t i = 0; i < trail.size(); ++i) {
+        const Layouts::Edge& edge = *trail[i].edge;
+        if (edge.marks == kBegin && part == &head_) {
+            part = &first_;
+        } else if (edge.marks == (kEnd | kBegin << kMarkBits) && part == &first_) {
+            part = &other_;
+        } else if (edge.marks == (kEnd | kBegin << kMarkBits) && (part == &other_ || part == &again)) {
+            if (part == &again && !same(other_, again)) return false;
+            again = {};
+            part = &again;
+        } else if (edge.marks == kEnd && (part == &other_ || part == &again)) {
+            if (part == &again && !same(other_, again)) return false;
+            part = &tail_;
+        } else if (edge.marks != 0) {
+            return false;
+        }
+        if (edge.op == Op::end) {
+            end_ = edge;
+            part->quotes += quotes - trail[i].quotes;
+        } else if (!add(trail[i], trail[i + 1].quotes, part)) {
+            return false;
+        }
+    }
+    if ((head_.fields & tail_.fields) != 0) return false;
+    if (!settle(kMessage, head_.fields | tail_.fields, &missing_[kMessage])) return false;
+    if (!plan_.exploded()) return true;
+    return part == &tail_ && other_.quotes != 0 && first_.fields == other_.fields &&
+           settle(kLine, other_.fields, &missing_[kLine]);
+}
+
+// ---- reading ----
+
+inline bool Track::read(const QuoteIndex& index, const Place& place) {
+    const std::uint32_t fixed = head_.quotes + first_.quotes + tail_.quotes;
+    const std::uint32_t quotes = place.last_quote - place.first_quote;
+    std::uint32_t others = 0;
+    if (quotes != fixed) {
+        if (quotes < fixed || other_.quotes == 0) return false;
+        others = (quotes - fixed) / other_.quotes;
+        if (others >= kMostElements || others * other_.quotes != quotes - fixed) return false;
+    }
+    index_ = &index;
+    end_at_ = index.text() + place.end;
+    holds_feeds_ = place.holds_feeds;
+    plain_ = !holds_feeds_ && (index.plain() || index.plain(place.begin, place.end));
+
+    std::size_t row[kMostLevels];
+    row[kMessage] = lanes_.rows[kMessage];
+    lanes_.ensure(kMessage, row[kMessage]);
+    const std::uint32_t* at = index.quotes() + place.first_quote;
+    const char* p = walk(head_, index.text() + place.begin, at, row[kMessage]);
+    if (p == nullptr) return leave();
+    unknown_fields_ = head_.unknown_fields + tail_.unknown_fields;
+    if (plan_.exploded()) {
+        at += head_.quotes;
+        row[1] = lanes_.rows[1];
+        const Part* part = &first_;
+        for (std::uint32_t i = 0; i <= others; ++i) {
+            lanes_.ensure(1, row[1]);
+            p = walk(*part, p, at, row[1]);
+            if (p == nullptr) return leave();
+            if (missing_[1] != 0) lanes_.fill(1, row[1], missing_[1]);
+            at += part->quotes;
+            unknown_fields_ += part->unknown_fields;
+            ++row[1];
+            part = &other_;
+        }
+        p = walk(tail_, p, at, row[kMessage]);
+    }
+    if (p == nullptr || p + end_.size != end_at_ || !end_.stands_at(p)) return leave();
+    if (missing_[kMessage] != 0) lanes_.fill(kMessage, row[kMessage], missing_[kMessage]);
+    lanes_.complete(row);
+    return true;
+}
+
+inline bool Track::leave() {
+    if (missing_[1] != 0) lanes_.rollback(lanes_.rows);
+    return false;
+}
+
+// Behind the last value of a part, or nullptr.
+//
+// Threaded code: each reader of values ends in a jump of its own to the next, so that the CPU learns what
+// follows what. The text in front of a value stands where the value before ended. Behind a string that is
+// known from the index; behind anything else it is looked up there as well, so that no value waits for the
+// number before it.
+inline const char* Track::walk(const Part& part, const char* p, const std::uint32_t* quotes,
+                               std::size_t row) {
+    static const void* const kReaders[] = {
+        &&string,   &&string_behind_other,   &&dictionary,  &&dictionary_behind_other,
+        &&iso_time, &&iso_time_behind_other, &&integer64,   &&integer64_behind_other,
+        &&decimal,  &&decimal_behind_other,  &&any,         &&any_behind_other,
+        &&null,     &&null_behind_other,     &&skip_string, &&skip_string_behind_other,
+        &&skip_any, &&skip_any_behind_other, &&done,        &&done,
+    };
+    const char* const text = index_->text();
+    const char* const end = end_at_;
+    const bool plain = plain_;
+    const Cell* cell = part.cells.data();
+    const char* stop;
+    const char* value;
+    const auto is_plain = [&](const char* from, const char* to) {
+        if (!holds_feeds_ &&
+            index_->plain(static_cast<std::size_t>(from - text), static_cast<std::size_t>(to - text)))
+            return true;
+        return is_copyable(from, to, end);
+    };
+    const auto read_anew = [&](const char* at) {
+        return reader_.read_single(at, end, end + kReach, cell->edge.field, row, cell->edge.depth);
+    };
+
+#define OMNI_GO goto* kReaders[cell->reader]
+#define OMNI_NEXT \
+    ++cell;       \
+    OMNI_GO
+#define OMNI_READER(name)                                                       \
+    name##_behind_other : value = text + quotes[cell->quote] - cell->edge.lead; \
+    if (value != p) return nullptr;                                             \
+    p = value;                                                                  \
+    name:                                                                       \
+    if (!cell->edge.stands_at(p)) return nullptr;                               \
+    value = p + cell->edge.size;
+
+    OMNI_GO;
+
+    OMNI_READER(string)
+    stop = text + quotes[cell->stop];
+    p = stop + 1;
+    if (plain || is_plain(value, stop)) {
+        copy_string(value, stop, *cell->edge.lane, row);
+    } else if (read_anew(value - 1) != p) {
+        return nullptr;
+    }
+    OMNI_NEXT;
+
+    OMNI_READER(dictionary)
+    stop = text + quotes[cell->stop];
+    p = stop + 1;
+    if (plain || is_plain(value, stop)) {
+        cell->edge.lane->texts[row - lanes_.encoded[cell->edge.level]] = {
+            value, static_cast<std::uint32_t>(stop - value)};
+    } else if (read_anew(value - 1) != p) {
+        return nullptr;
+    }
+    OMNI_NEXT;
+
+    OMNI_READER(iso_time)
+    stop = text + quotes[cell->stop];
+    p = stop + 1;
+    if ((stop - value != json::IsoMillis::kSize || !clock_.read(value, &cell->edge.lane->wide[row])) &&
+        read_anew(value - 1) != p)
+        return nullptr;
+    OMNI_NEXT;
+
+    OMNI_READER(integer64)
+    p = value;
+    if (!read_number(&p, 0, &cell->edge.lane->wide[row]) && (p = read_anew(value)) == nullptr) return nullptr;
+    OMNI_NEXT;
+
+    OMNI_READER(decimal)
+    p = value;
+    if (!read_number(&p, kDecimalScale, &cell->edge.lane->wide[row]) && (p = read_anew(value)) == nullptr)
+        return nullptr;
+    OMNI_NEXT;
+
+    OMNI_READER(any)
+    p = read_anew(value);
+    if (p == nullptr) return nullptr;
+    OMNI_NEXT;
+
+    OMNI_READER(null)
+    if (std::memcmp(value, "null", 4) != 0) return nullptr;
+    p = value + 4;
+    OMNI_NEXT;
+
+    OMNI_READER(skip_string)
+    stop = text + quotes[cell->stop];
+    p = stop + 1;
+    if (!plain &&
+        (holds_feeds_ ||
+         !index_->plain(static_cast<std::size_t>(value - text), static_cast<std::size_t>(stop - text))) &&
+        skip_string(value, end, plan_.schema.strict_utf8) != p)
+        return nullptr;
+    OMNI_NEXT;
+
+    OMNI_READER(skip_any)
+    p = skip_scalar(value);
+    if (p == nullptr && (p = reader_.skip_single(value, end, end + kReach, cell->edge.depth)) == nullptr)
+        return nullptr;
+    OMNI_NEXT;
+
+done:
+    return p;
+
+#undef OMNI_GO
+#undef OMNI_NEXT
+#undef OMNI_READER
+}
+
+}  // namespace omnistream::OMNI_ISA

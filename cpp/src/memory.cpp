@@ -1,0 +1,100 @@
+#include "omnistream/memory.hpp"
+
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace omnistream::memory {
+
+namespace {
+
+// Smaller blocks are malloc's own business, larger ones too rare to keep.
+constexpr std::size_t kSmallest = std::size_t{32} << 10;
+constexpr std::size_t kLargest = std::size_t{16} << 20;
+
+// Sizes go up by a quarter of a power of two, so that little is wasted and blocks of one use fit the next.
+constexpr std::size_t kSteps = 4;
+constexpr std::size_t kClasses = (std::bit_width(kLargest) - std::bit_width(kSmallest)) * kSteps + 1;
+
+struct SizeClass {
+    std::size_t number;
+    std::size_t size;
+};
+
+SizeClass class_of(std::size_t size) {
+    const std::size_t power = std::bit_floor(size);
+    const std::size_t step = power / kSteps;
+    const std::size_t steps = (size - power + step - 1) / step;
+    const auto doublings = static_cast<std::size_t>(std::bit_width(power) - std::bit_width(kSmallest));
+    return {doublings * kSteps + steps, power + steps * step};
+}
+
+// Lives as long as the process: buffers may be released after main().
+struct Kept {
+    std::mutex mutex;
+    std::array<std::vector<void*>, kClasses> blocks;
+    std::size_t bytes = 0;
+};
+Kept& kept() {
+    static Kept* const all = new Kept;
+    return *all;
+}
+
+// A block that is used again hides from AddressSanitizer that its first use was over.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kKeeps = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kKeeps = false;
+#else
+constexpr bool kKeeps = true;
+#endif
+#else
+constexpr bool kKeeps = true;
+#endif
+
+}  // namespace
+
+Block allocate(std::size_t size) {
+    if (kKeeps && size >= kSmallest && size <= kLargest) {
+        const SizeClass wanted = class_of(size);
+        size = wanted.size;
+        Kept& all = kept();
+        const std::scoped_lock lock(all.mutex);
+        std::vector<void*>& blocks = all.blocks[wanted.number];
+        if (!blocks.empty()) {
+            void* data = blocks.back();
+            blocks.pop_back();
+            all.bytes -= size;
+            return {data, size};
+        }
+    }
+    void* data = std::malloc(size);
+    if (data == nullptr) throw std::bad_alloc();
+    return {data, size};
+}
+
+void release(void* data, std::size_t size) {
+    if (data == nullptr) return;
+    if (kKeeps && size >= kSmallest && size <= kLargest) {
+        Kept& all = kept();
+        const std::scoped_lock lock(all.mutex);
+        if (all.bytes + size <= kMostKept) {
+            all.blocks[class_of(size).number].push_back(data);
+            all.bytes += size;
+            return;
+        }
+    }
+    std::free(data);
+}
+
+std::size_t kept_bytes() {
+    Kept& all = kept();
+    const std::scoped_lock lock(all.mutex);
+    return all.bytes;
+}
+
+}  // namespace omnistream::memory
