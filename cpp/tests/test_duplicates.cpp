@@ -52,11 +52,11 @@ void keys_are_bytes() {
 // Two keys with one hash are still two keys.
 void equal_hashes_are_not_equal_keys() {
     DuplicateFilter filter({"event_id"}, 1'000);
-    CHECK(!filter.seen("first", 42, 0, 0));
-    CHECK(!filter.seen("second", 42, 0, 0));
-    CHECK(!filter.seen("firsts", 42, 0, 0));
-    CHECK(filter.seen("first", 42, 0, 0));
-    CHECK(filter.seen("second", 42, 0, 0));
+    CHECK(!filter.seen("first", 42, 0, 0, 0));
+    CHECK(!filter.seen("second", 42, 0, 0, 0));
+    CHECK(!filter.seen("firsts", 42, 0, 0, 0));
+    CHECK(filter.seen("first", 42, 0, 0, 0));
+    CHECK(filter.seen("second", 42, 0, 0, 0));
     CHECK(filter.size() == 3);
 }
 
