@@ -176,7 +176,8 @@ Status configure(const KafkaLibrary& library, const KafkaSettings& settings, con
         library.conf_destroy(conf);
         return {code, "kafka setting " + key + ": " + why + "; librdkafka's CONFIGURATION.md lists them all"};
     }
-    for (const auto& [key, value] : defaults) {
+    for (const auto& [name, value] : defaults) {
+        const std::string& key = name;  // a binding cannot be captured by all compilers
         const bool given = std::any_of(settings.begin(), settings.end(),
                                        [&](const auto& each) { return each.first == key; });
         if (given) continue;
