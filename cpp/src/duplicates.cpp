@@ -263,16 +263,27 @@ Batch DuplicateFilter::snapshot(std::int32_t owner) const {
     return batch;
 }
 
+namespace {
+
+Status check_columns(const Batch& batch) {
+    const Column* const key = batch.find("key");
+    const Column* const time = batch.find("event_time_ms");
+    const Column* const owners = batch.find("owner");
+    if (key != nullptr && key->type == Type::binary && time != nullptr && time->type == Type::int64 &&
+        owners != nullptr && owners->type == Type::int32)
+        return {};
+    return {
+        Code::state,
+        "a snapshot of duplicates needs the columns key (binary), event_time_ms (int64) and owner (int32)"};
+}
+
+}  // namespace
+
 // The rows of `from` as `to`'s; kAllOwners: every row as its own owner's.
 Status DuplicateFilter::add(const Batch& batch, std::int32_t from, std::int32_t to) {
     const Column* const key = batch.find("key");
     const Column* const time = batch.find("event_time_ms");
     const Column* const owners = batch.find("owner");
-    if (key == nullptr || key->type != Type::binary || time == nullptr || time->type != Type::int64 ||
-        owners == nullptr || owners->type != Type::int32)
-        return {Code::state,
-                "a snapshot of duplicates needs the columns key (binary), event_time_ms (int64) and owner "
-                "(int32)"};
     for (std::int64_t row = 0; row < batch.rows; ++row) {
         const bool whole = key->valid(row) && time->valid(row) && owners->valid(row);
         const std::int32_t owner = whole ? owners->lanes<std::int32_t>()[row] : 0;
@@ -289,6 +300,8 @@ Status DuplicateFilter::add(const Batch& batch, std::int32_t from, std::int32_t 
 }
 
 Status DuplicateFilter::restore(const Batch& batch) {
+    const Status whole = check_columns(batch);
+    if (!whole.ok()) return whole;
     clear();
     const Status added = add(batch, kAllOwners, 0);
     if (!added.ok()) clear();
@@ -297,6 +310,8 @@ Status DuplicateFilter::restore(const Batch& batch) {
 
 Status DuplicateFilter::take(const Batch& batch, std::int32_t from, std::int32_t to,
                              std::int64_t watermark_ms) {
+    const Status whole = check_columns(batch);
+    if (!whole.ok()) return whole;
     watermark_ms_ = std::min(watermark_ms_, watermark_ms);
     return add(batch, from, to);
 }
