@@ -668,9 +668,10 @@ PYBIND11_MODULE(_core, m) {
     });
     m.def("encode_columns", [](const std::shared_ptr<Batch>& batch,
                                const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries) {
-        std::shared_ptr<Batch> encoded;
-        without_gil([&] { return encode_columns(*batch, dictionaries, &encoded); });
-        return encoded;
+        if (encoded(*batch, dictionaries)) return batch;  // a copy would copy the origin of each row
+        std::shared_ptr<Batch> out;
+        without_gil([&] { return encode_columns(*batch, dictionaries, &out); });
+        return out;
     });
     m.def("add_amounts", [](const std::shared_ptr<Batch>& batch, const std::string& quantity,
                             const std::string& unit_price, const std::string& discount) {

@@ -20,7 +20,9 @@ class Encode:
 
     def run(self, clean: _core.CleanBatch) -> _core.CleanBatch:
         """Return the batch with every dictionary column in this job's codes."""
-        return clean.with_batch(_core.encode_columns(clean.batch, self.dictionaries))
+        batch = clean.batch
+        encoded = _core.encode_columns(batch, self.dictionaries)
+        return clean if encoded is batch else clean.with_batch(encoded)
 
     @property
     def state_bytes(self) -> int:

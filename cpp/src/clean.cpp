@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -314,8 +315,9 @@ Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
     std::vector<const Column*> key_columns;
     if (duplicates_) OMNI_RETURN_NOT_OK(find_key_columns(*duplicates_, *batch, &key_columns));
 
+    const bool all_pass = rules_.empty() && overflowed.empty() && !duplicates_;
     failed_.clear();
-    failed_.resize(static_cast<std::size_t>(batch->rows), kPassed);
+    if (!all_pass) failed_.resize(static_cast<std::size_t>(batch->rows), kPassed);
     for (std::size_t rule = 0; rule < rules_.size(); ++rule) apply(rule, *batch, now_ms);
     const auto overflow = static_cast<std::uint16_t>(rules_.size() + 1);
     for (const std::int32_t row : overflowed) {
@@ -325,7 +327,12 @@ Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
 
     auto clean = std::make_shared<CleanBatch>();
     clean->batch = batch;
-    keep_passed(failed_.data(), batch->rows, &clean->rows);
+    if (all_pass) {
+        clean->rows.resize(static_cast<std::size_t>(batch->rows));
+        std::iota(clean->rows.begin(), clean->rows.end(), 0);
+    } else {
+        keep_passed(failed_.data(), batch->rows, &clean->rows);
+    }
     if (time->validity)
         for (const std::int32_t row : clean->rows)
             if (!time->valid(row))

@@ -69,6 +69,13 @@ Status encode_columns(const Batch& batch,
     return {};
 }
 
+bool encoded(const Batch& batch, const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries) {
+    return std::all_of(batch.columns.begin(), batch.columns.end(), [&](const Column& column) {
+        const auto found = dictionaries.find(column.name);
+        return found == dictionaries.end() || column.dictionary == found->second;
+    });
+}
+
 void Translation::learn(const Column& texts) {
     codes_.reserve(codes_.size() + static_cast<std::size_t>(texts.length));
     for (std::int64_t row = 0; row < texts.length; ++row) codes_.push_back(ours_->encode(texts.text(row)));

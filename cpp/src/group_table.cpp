@@ -10,6 +10,8 @@ namespace omnistream {
 namespace {
 
 constexpr std::size_t kFirstSlots = 64;
+// Rows that are in the first level of cache anyway need not be asked for.
+constexpr std::size_t kCachedWords = 2048;
 constexpr std::size_t kMostSlots = std::size_t{1} << 32;
 
 // A 64 x 64 -> 128 bit product folded: every bit of the key reaches the low bits (the slot) and the high bits
@@ -61,10 +63,11 @@ void GroupTable::probe_block(const std::uint64_t* keys, std::size_t count, std::
         hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
         __builtin_prefetch(slots_.data() + (hashes[i] & mask_));
     }
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t slot = slots_[hashes[i] & mask_] & row_bits_;
-        __builtin_prefetch(words_.data() + (slot == 0 ? 0 : slot - 1) * stride_, 1);
-    }
+    if (size_ * stride_ > kCachedWords)
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::uint32_t slot = slots_[hashes[i] & mask_] & row_bits_;
+            __builtin_prefetch(words_.data() + (slot == 0 ? 0 : slot - 1) * stride_, 1);
+        }
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t* key = keys + i * key_words;
         const std::uint32_t tag = tag_of(hashes[i]) & ~row_bits_;

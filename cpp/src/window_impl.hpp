@@ -205,6 +205,8 @@ private:
                       std::vector<std::int32_t>* late_rows);
     std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
+    Slice* slice_of_all(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+                        std::int64_t closed_ms);
     void look_up(const Run& run);
     bool add_items(const Run& run, std::size_t number);
     void pack_value(const ItemColumn& column, ItemSet* set, std::int32_t row, std::uint64_t group,

@@ -19,6 +19,10 @@ Status encode_columns(const Batch& batch,
                       const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries,
                       std::shared_ptr<Batch>* out);
 
+// Whether there is nothing for encode_columns to do.
+[[nodiscard]] bool encoded(const Batch& batch,
+                           const std::map<std::string, std::shared_ptr<Dictionary>>& dictionaries);
+
 // The codes of a dictionary that another thread adds to, in one of ours. It is never read here: its owner
 // hands its strings over, so that the two threads share nothing.
 class Translation {
