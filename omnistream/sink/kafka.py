@@ -26,14 +26,19 @@ REQUEST_MS = 30_000
 FLUSH_MS = 600_000
 # "The rest of the transaction's time", to librdkafka.
 UNTIL_TIMEOUT = -1
-# The broker's default for the longest transaction, and how much longer than a checkpoint interval one may be: until
-# it is over, that of a process that died holds up consumers of the topic.
+# The broker's default for the longest transaction, and how much longer than a checkpoint interval one may be:
+# until it is over, that of a process that died holds up consumers of the topic.
 LONGEST_TRANSACTION_MS = 900_000
 TRANSACTION_SLACK_MS = 20_000
 
 DEFAULTS = {
     "compression.type": "lz4",
     "linger.ms": "20",
+    # When a group's coordinator was away, librdkafka waits for ever to send it offsets (its issue 5511),
+    # unless what it knows of the cluster grows old and idle connections are made anew: half a minute.
+    "topic.metadata.refresh.interval.ms": "5000",
+    "metadata.max.age.ms": "15000",
+    "connections.max.idle.ms": "10000",
 }
 FIXED = {
     "enable.idempotence": "true",

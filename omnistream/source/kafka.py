@@ -23,8 +23,8 @@ POLL_MS = 200
 # Of a poll; with messages of 300 bytes the 4 MiB of batch_bytes come first.
 MESSAGES_PER_POLL = 1 << 16
 REQUEST_MS = 30_000
-# Committed offsets are to be had only when the transaction of a member that died has been ended by the broker:
-# after checkpoint.interval and 20 seconds.
+# Committed offsets are to be had only when the transaction of a member that died has been ended by the
+# broker: after checkpoint.interval and 20 seconds.
 COMMITTED_MS = 150_000
 
 # What users may set otherwise. A thread of librdkafka's sends the heartbeats, so a member that is silent for
