@@ -430,7 +430,7 @@ Status KafkaConsumer::poll(int timeout_ms, const PollLimits& limits, PollResult*
         }
         if (got == 0 || !status.ok() || !rebalances_.empty()) break;
         if (reader.bytes() >= limits.bytes || reader.count() >= limits.messages) break;
-        want = kBatch;
+        want = std::min(kBatch, limits.messages - reader.count());
         timeout_ms = 0;
     }
     OMNI_RETURN_NOT_OK(status);
