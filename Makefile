@@ -10,7 +10,7 @@ CHDB = 'chdb>=3,<5'
 DATAFUSION = 'datafusion>=43,<60'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize fuzz lint format bench bench-decode bench-pipeline bench-window gpu-check clean
+.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix lint format bench bench-decode bench-pipeline bench-window gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -36,6 +36,11 @@ test-sanitize: $(VENV)/.test
 SECONDS = 60
 fuzz: $(VENV)/.test
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+# Exactly-once jobs on a real broker, killed at every step; their output is checked. Last line: JSON.
+SEEDS = 20
+crash-matrix: $(VENV)/.test
+	$(BIN)/python -m tests.kafka.crash.matrix --seeds $(SEEDS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -35,17 +35,31 @@ class Kafka:
 
     def topic(self, partitions: int = 1, name: str = "test", **settings: str) -> str:
         """Create a topic of its own and return its name."""
-        topic = f"{name}-{uuid.uuid4().hex[:12]}"
+        return self.topics({name: partitions}, **settings)[0]
+
+    def topics(self, partitions: Mapping[str, int], **settings: str) -> list[str]:
+        """Create topics by what their names begin with, and return their names."""
+        created = {f"{name}-{uuid.uuid4().hex[:12]}": count for name, count in partitions.items()}
         admin = AdminClient(self.client)
-        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=settings)
-        admin.create_topics([wanted])[topic].result(30)
+        wanted = [
+            NewTopic(topic, count, replication_factor=-1, config=settings) for topic, count in created.items()
+        ]
+        for future in admin.create_topics(wanted).values():
+            future.result(30)
         deadline = time.monotonic() + 30
-        while True:  # a created topic can be used when its partitions have leaders
-            known = admin.list_topics(topic, timeout=10).topics[topic].partitions
-            if len(known) == partitions and all(part.leader >= 0 for part in known.values()):
-                return topic
-            assert time.monotonic() < deadline, f"{topic} has no leaders"
-            time.sleep(0.02)
+        for topic, count in created.items():
+            while True:  # a created topic can be used when its partitions have leaders
+                known = admin.list_topics(topic, timeout=10).topics[topic].partitions
+                if len(known) == count and all(part.leader >= 0 for part in known.values()):
+                    break
+                assert time.monotonic() < deadline, f"{topic} has no leaders"
+                time.sleep(0.02)
+        return list(created)
+
+    def produce_partitions(self, topic: str, partitions: Sequence[Sequence[bytes]]) -> None:
+        """Send the values of each partition, in order."""
+        for number, of_partition in enumerate(partitions):
+            self.produce(topic, of_partition, number)
 
     def produce(
         self,
@@ -76,18 +90,8 @@ class Kafka:
         producer.flush(READ_SECONDS)
         assert not failed, failed[0]
 
-    def ends(self, topic: str, isolation: str = "read_committed") -> dict[int, int]:
-        """Return the offset at which each partition ends now, for readers of that isolation."""
-        with closing_consumer(self.client | {"group.id": "none", "isolation.level": isolation}) as consumer:
-            known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-            return {
-                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
-                for number in known
-            }
-
     def read(self, topic: str, isolation: str = "read_committed") -> list[Message]:
         """Return all messages that are there now, partition by partition in order of offsets."""
-        ends = self.ends(topic, isolation)
         settings = {
             "group.id": "none",
             "isolation.level": isolation,
@@ -97,12 +101,12 @@ class Kafka:
         }
         messages: list[Message] = []
         with closing_consumer(self.client | settings) as consumer:
-            consumer.assign([TopicPartition(topic, number, 0) for number in ends])
-            unread = set(ends)
+            unread = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, number, 0) for number in unread])
             deadline = time.monotonic() + READ_SECONDS
             while unread:
                 assert time.monotonic() < deadline, f"{topic}: partitions {unread} not read to their ends"
-                for message in consumer.consume(10_000, timeout=0.5):
+                for message in consumer.consume(1_000, timeout=0.05):
                     error = message.error()
                     if error is None:
                         messages.append(message)
