@@ -10,7 +10,7 @@ CHDB = 'chdb>=3,<5'
 DATAFUSION = 'datafusion>=43,<60'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix lint format bench bench-decode bench-pipeline bench-window gpu-check clean
+.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix bench-kafka lint format bench bench-decode bench-pipeline bench-window gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -92,6 +92,21 @@ build/bench-window/simdjson_peer: bench/window/simdjson_peer.cpp build/bench-dec
 build/bench-window/table_peer: bench/window/table_peer.cpp
 	mkdir -p $(@D)
 	$(CXX) -O3 -march=native -std=c++20 $< -o $@
+
+# A real broker on loopback and the same topic for all. Last line: JSON. Without ARGUMENTS the figures are saved, too.
+KAFKA_PEERS = 'quixstreams>=3,<4' 'bytewax[kafka]>=0.21,<1' orjson
+bench-kafka: $(VENV)/.bench build/bench-kafka/bare_loop build/bench-kafka/peers/.made
+	$(BIN)/python bench/kafka/run.py $(or $(ARGUMENTS),--save)
+
+build/bench-kafka/bare_loop: bench/kafka/bare_loop.cpp
+	mkdir -p $(@D)
+	$(CXX) -O3 -std=c++20 $< -o $@ -ldl
+
+# Apart from the rest: they pin a client of their own.
+build/bench-kafka/peers/.made:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet $(KAFKA_PEERS)
+	touch $@
 
 clean:
 	rm -rf build out $(VENV)
