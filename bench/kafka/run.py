@@ -245,6 +245,7 @@ use = "order_flat"
 [time]
 column = "sent"
 max_disorder = "0s"
+idle_timeout = "2s"
 [[window]]
 name = "sales"
 size = "{window_ms}ms"
@@ -299,10 +300,11 @@ def latency(kafka: Kafka, per_second: float, seconds: int, folder: Path) -> tupl
     warm = 2 * 1_000 // WINDOW_MS  # windows of the first seconds, when both sides find their pace
     seen: dict[str, float] = {}
     end = time.monotonic() + seconds + 5
-    os.set_blocking(job.stdout.fileno(), True)
     while time.monotonic() < end and producer.poll() is None:
         line = job.stdout.readline()
         now_ms = time.time() * 1_000
+        if producer.poll() is not None:
+            break  # the last windows are closed by silence
         start = json.loads(line)["window_start"]
         if start not in seen:
             began_ms = dt.datetime.fromisoformat(start).timestamp() * 1_000
