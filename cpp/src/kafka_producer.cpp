@@ -161,8 +161,12 @@ Status KafkaProducer::produce(const std::string& topic, std::int32_t rows, const
             const int code = library_->error_code(error);
             const std::string text = library_->error_string(error);
             library_->error_destroy(error);
-            if (code != kQueueFull) return failed("kafka topic " + topic, code, text);
-            library_->poll(client_, kRoomWaitMs);
+            // A transaction takes no more after a message that was not delivered: that one is the cause.
+            library_->poll(client_, code == kQueueFull ? kRoomWaitMs : 0);
+            if (code != kQueueFull) {
+                OMNI_RETURN_NOT_OK(delivery());
+                return failed("kafka topic " + topic, code, text);
+            }
             OMNI_RETURN_NOT_OK(delivery());
         }
     }
@@ -212,7 +216,9 @@ Status KafkaProducer::send_offsets(const std::vector<KafkaPartition>& offsets, K
     rd_kafka_error_s* error = library_->send_offsets_to_transaction(
         client_, to_list(*library_, client_, offsets).get(), member, timeout_ms);
     library_->consumer_group_metadata_destroy(member);
-    return finish("sending the offsets", error, must_abort);
+    const Status undelivered = delivery();
+    const Status status = finish("sending the offsets", error, must_abort);
+    return status.ok() || undelivered.ok() ? status : undelivered;
 }
 
 Status KafkaProducer::commit(int timeout_ms, bool* must_abort) {

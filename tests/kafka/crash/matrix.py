@@ -104,12 +104,12 @@ class Case:
         )
         kafka.produce_partitions(self.input, self.orders.partitions)
         self.tally = Tally(cases=1)
-        self.members = 0
+        self.job = JOB
 
     def start(
         self, member: str = "first", strike: Strike | None = None, pause_s: float = 0.0
     ) -> ForkServerProcess:
-        text = JOB.format(
+        text = self.job.format(
             name=self.input,
             member=member,
             bootstrap=self.kafka.bootstrap,
