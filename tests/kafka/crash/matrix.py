@@ -46,7 +46,7 @@ from tests.kafka.crash.steps import PRELOAD, STEPS, Strike
 from tests.kafka.topics import Kafka
 
 # Calls that a run of the input is sure to come to.
-CALLS = {"poll": 15, "decode": 15, "window": 15, "produce": 10, "snapshot": 20}
+CALLS = {"poll": 15, "decode": 15, "window": 15, "produce": 10, "snapshot": 8}
 FEWER_CALLS = 3  # of a step that is once in a checkpoint
 LONGEST_DELAY_S = 0.003
 PAUSE_S = 0.06
