@@ -83,13 +83,16 @@ def main() -> int:
     """Build, run, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--check", action="store_true", help="only tell whether the fuzzer can be built")
+    arguments = parser.parse_args()
     if packages := missing_packages():
         print(f"the fuzzer needs clang and libFuzzer: apt-get install {' '.join(packages)}", file=sys.stderr)
         return 2
+    if arguments.check:
+        return 0
     build()
     begin = time.monotonic()
-    executions, status = fuzz(seconds)
+    executions, status = fuzz(arguments.seconds)
     findings = int(status != 0)
     elapsed = round(time.monotonic() - begin)
     print(json.dumps({"executions": executions, "seconds": elapsed, "findings": findings}))
