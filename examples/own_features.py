@@ -1,8 +1,8 @@
 """Features of your own: name this file in a job, and its functions in the features of a derive table.
 
 Each runs once a key, compiled for the job's device. Rows of `first` and `second` are days, yesterday first;
-numbers are exact integers, of which `scale` make one. There are at least `days` days, and those before the key
-was known hold 0.
+numbers are exact integers, of which `scale` make one. There are at least `days` days, and those before the
+key was known hold 0.
 """
 
 from omnistream.features import feature
