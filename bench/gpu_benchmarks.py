@@ -10,18 +10,30 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from omnistream import _core
+from omnistream.device import probe_cuda
 from omnistream.features import OPS, STANDARD, measures_used, parse_feature
 from omnistream.kernels.derive import MAX_ULP, MAX_ULP_FLOAT32, Kernels
+from omnistream.kernels.launch import CudaLauncher, HostLauncher
+from omnistream.kernels.window import DeviceWindow
+from omnistream.measures import Lifecycle, parse_measure
+from omnistream.schema import Schema
+from omnistream.spec import WindowSpec
 
 SECONDS_EACH = 45.0  # what a benchmark may take
 ROUNDS = 7
 KEYS = 10_000_000  # SKU x locations
 KEYS_REHEARSED = 96
 KEYS_COMPARED = 100_000
+WINDOW_ROWS = 4_000_000
+WINDOW_ROWS_REHEARSED = 2_000
+WINDOW_KEYS = (100, 100_000, 10_000_000)
 HORIZON_DAYS = 28
 
 Figure = Callable[..., None]
@@ -123,9 +135,59 @@ def features(rehearse: bool, figure: Figure) -> None:
     figure("features, all CPUs of this host", some / seconds / 1e6, "M vectors/s", keys=some)
 
 
+def window_rows(rows: int, keys: int, zipf: bool) -> tuple[dict[str, Any], Any]:
+    """Return a window and rows for it, of keys that are equally likely or Zipf's, as SKUs are."""
+    draw = np.random.default_rng(20261111)
+    key = draw.zipf(1.2, rows) % keys if zipf else draw.integers(0, keys, rows)
+    table = pa.record_batch(
+        {
+            "at": pa.array(np.sort(draw.integers(0, 60_000, rows))).cast(pa.timestamp("ms", "UTC")),
+            "key": pa.array(key),
+            "units": pa.array(draw.integers(1, 9, rows)),
+        }
+    )
+    types = {"at": "timestamp", "key": "int64", "units": "int64"}
+    fields = [{"name": name, "type": kind, "required": True} for name, kind in types.items()]
+    fields[0]["format"] = "epoch_ms"
+    batch = _core.import_rows(table, Schema.from_dict({"field": fields}).to_core(), "bench", 0, 0)
+    clean, _, _ = _core.Cleaner([], "at", _core.Watermark(60_000), None).clean(batch, 0, [])
+    window = WindowSpec(
+        "minute",
+        60_000,
+        ("key",),
+        (parse_measure("count", Lifecycle()), parse_measure("sum(units)", Lifecycle())),
+    )
+    return window.to_core("at", types) | {"zone": window.zone()}, clean
+
+
+def windows(rehearse: bool, figure: Figure) -> None:
+    """Rows into a window, from host memory to sums on the device."""
+    place = Place(rehearse)
+    launcher = HostLauncher() if rehearse else CudaLauncher(probe_cuda().gpus[0].arch)
+    rows = WINDOW_ROWS_REHEARSED if rehearse else WINDOW_ROWS
+    for keys in (10, 500) if rehearse else WINDOW_KEYS:
+        for zipf in (False, True):
+            spec, clean = window_rows(rows, keys, zipf)
+            ours, theirs = DeviceWindow(launcher, spec), _core.Window(spec)
+            ours.push(clean)
+            theirs.push(clean)
+            got, meant = (pa.record_batch(each.advance(_core.Watermark.END)[0]) for each in (ours, theirs))
+            if not got.equals(meant):
+                raise AssertionError(f"windows of {keys} keys differ")
+            shape = {"rows": rows, "keys": keys, "spread": "Zipf" if zipf else "uniform"}
+            name = f"window, {keys} keys, {shape['spread']}"
+            # Windows that are open: the keys are known after the first push, which does not count.
+            on_device, on_cpu = DeviceWindow(launcher, spec), _core.Window(spec)
+            seconds = place.seconds(partial(on_device.push, clean))
+            figure(name, rows / seconds / 1e6, "M rows/s", **shape)
+            seconds = Place(True).seconds(partial(on_cpu.push, clean))
+            figure(f"{name}, one CPU core", rows / seconds / 1e6, "M rows/s", **shape)
+
+
 ALL: dict[str, Callable[[bool, Figure], None]] = {
     "statistics and safety stock": statistics_and_stock,
     "features": features,
+    "windows": windows,
 }
 
 
