@@ -804,6 +804,7 @@ PYBIND11_MODULE(_core, m) {
             spec.size_ms = get_or<std::int64_t>(options, "size_ms", 0);
             spec.hop_ms = get_or<std::int64_t>(options, "hop_ms", 0);
             spec.gap_ms = get_or<std::int64_t>(options, "gap_ms", 0);
+            spec.early_ms = get_or<std::int64_t>(options, "early_ms", 0);
             spec.offset_ms = get_or<std::int64_t>(options, "offset_ms", 0);
             const auto unit = get_or<std::string>(options, "unit", "day");
             spec.unit = unit == "month"  ? CalendarUnit::month

@@ -396,6 +396,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     before = len(table.problems.lines)
     name = outputs.claim(table)
     interval = _read_interval(table)
+    early_ms = _read_emission(table, interval["kind"])
     keys = table.texts("keys", single=True)
     for key in keys:
         _need_column(table, "keys", key, columns, _KEY_TYPES)
@@ -406,6 +407,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
         table.add("measures", "is missing", 'add measures = ["count", "units_net"]')
     table.finish()
     taken = {*(() if interval["kind"] == "global" else INTERVAL_COLUMNS), *keys}
+    taken |= {"revision", "final"} if early_ms else set()
     for place, measure in measures:
         mistake = misfit(measure, columns) if columns else None
         if mistake:
@@ -418,7 +420,13 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
                     f'name it: "... as {measure.name}_2"',
                 )
             taken.add(column)
-    window = WindowSpec(name=name, keys=keys, measures=tuple(measure for _, measure in measures), **interval)
+    window = WindowSpec(
+        early_ms=early_ms,
+        name=name,
+        keys=keys,
+        measures=tuple(measure for _, measure in measures),
+        **interval,
+    )
     if name:
         sound = columns and len(table.problems.lines) == before
         outputs.columns.setdefault(name, window.output_columns(columns) if sound else None)
@@ -459,6 +467,21 @@ def _read_interval(table: Table) -> dict[str, Any]:
         "offset_ms": offset_ms,
         "allowed_lateness_ms": allowed_lateness_ms,
     }
+
+
+def _read_emission(table: Table, kind: str) -> int:
+    """Return the interval of early results, 0 for final ones only."""
+    emit = table.text("emit", default="final", choices=("final", "early"))
+    if emit == "final":
+        if table.take("every") is not None:
+            table.add("every", 'makes no sense with emit = "final"', 'add emit = "early", or remove it')
+        return 0
+    every_ms = table.duration("every", None, "10s", positive=True)
+    if kind in ("hopping", "session"):
+        why = "tells enough with a shorter hop" if kind == "hopping" else "may yet start earlier than it said"
+        table.add("emit", f"a {kind} window {why}", "remove it, or take another kind")
+        return 0
+    return every_ms
 
 
 def _read_calendar(table: Table, unit: str, offset_ms: int) -> dict[str, Any]:
@@ -549,6 +572,8 @@ def _need_one_day(
         table.add(
             "from", f"{quoted(source)} is not a window", did_you_mean(source, [w.name for w in windows])
         )
+    elif window is not None and window.early_ms:
+        table.add("from", f"{quoted(source)} has early results", 'take one with emit = "final"')
     elif window is not None and not window.is_one_day:
         what = f"{quoted(source)} is not a window of one day"
         if window.kind == "calendar" and window.unit == "day":

@@ -139,6 +139,8 @@ class WindowSpec:
         ``tumbling``: side by side. ``hopping``: one starts every ``hop_ms``, so they overlap. ``calendar``:
         one a ``unit``, which is a day, a week or a month of ``time_zone``. ``session``: from the first row
         of a key to ``gap_ms`` after its last. ``global``: one for all time.
+    early_ms : int
+        Not 0: what has changed is told whenever the watermark passes a multiple of it.
     """
 
     name: str
@@ -152,6 +154,7 @@ class WindowSpec:
     unit: CalendarUnit = "day"
     time_zone: str = "UTC"
     gap_ms: int = 0
+    early_ms: int = 0
 
     def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
         """Return the window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
@@ -161,6 +164,7 @@ class WindowSpec:
             "size_ms": self.size_ms,
             "hop_ms": self.hop_ms,
             "gap_ms": self.gap_ms,
+            "early_ms": self.early_ms,
             **({"unit": self.unit, "time_zone": self.time_zone} if self.kind == "calendar" else {}),
             "offset_ms": self.offset_ms,
             "allowed_lateness_ms": self.allowed_lateness_ms,
@@ -188,7 +192,7 @@ class WindowSpec:
         types = {**interval, **keys}
         for measure in self.measures:
             types.update(measure.output_columns(columns))
-        return types
+        return {**types, **({"revision": "int64", "final": "bool"} if self.early_ms else {})}
 
     def explain(self) -> str:
         """Return the window in one line."""

@@ -196,6 +196,12 @@ def test_calendar_windows() -> None:
     assert day.zone()[-1] == (684_867_600_000, 28_800_000)  # summer time ended on 1991-09-15
     assert window(size="1 week").explain() == "daily: a week in UTC by sku: units_sold"
     assert not window(size="1 month").is_one_day
+    early = window(emit="early", every="10s")
+    assert early.early_ms == 10_000
+    assert list(early.output_columns({"sku": "dictionary", "quantity": "int64"}))[-2:] == [
+        "revision",
+        "final",
+    ]
     assert window().kind == "tumbling"
 
 
@@ -404,6 +410,26 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             "is missing",
         ),
         ({"window": [{**DAILY, "gap": "1m"}]}, 'window[0] "daily".gap', 'add kind = "session"'),
+        ({"window": [{**DAILY, "every": "1m"}]}, 'window[0] "daily".every', 'add emit = "early"'),
+        ({"window": [{**DAILY, "emit": "early"}]}, 'window[0] "daily".every', "is missing"),
+        (
+            {"window": [{**DAILY, "kind": "hopping", "hop": "1h", "emit": "early", "every": "1m"}]},
+            'window[0] "daily".emit',
+            "shorter hop",
+        ),
+        (
+            {"window": [{**DAILY, "emit": "early", "every": "1m", "measures": ["count as final"]}]},
+            'window[0] "daily".measures',
+            'another column is named "final"',
+        ),
+        (
+            {
+                "window": [{**DAILY, "emit": "early", "every": "1h"}],
+                "derive": [{"name": "d", "from": "daily", "demand": "units_sold"}],
+            },
+            'derive[0] "d".from',
+            "has early results",
+        ),
         ({"window": [{**DAILY, "kind": "global"}]}, 'window[0] "daily".size', "makes no sense"),
         (
             {

@@ -169,6 +169,7 @@ bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_
         case Add::first:
         case Add::last:
         case Add::carried:
+        case Add::told:
             break;  // need more than a word and a value
     }
     return false;
@@ -231,6 +232,7 @@ bool merge_block(Add add, std::uint64_t* const* into, const std::uint64_t* const
                 break;
             case Add::max:
             case Add::max_float:
+            case Add::told:
                 mine = static_cast<std::uint64_t>(std::max(a, b));
                 break;
             case Add::first:

@@ -136,6 +136,9 @@ Status Window::Impl::check() const {
     };
     const bool sized = spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping;
     if (sized && spec.size_ms <= 0) return refuse("its size must be longer than nothing");
+    if (spec.early_ms < 0) return refuse("the interval of early results must not be negative");
+    if (early() && (in_sessions() || spec.kind == WindowKind::hopping))
+        return refuse("only tumbling, calendar and global windows have early results");
     if (in_sessions() && spec.gap_ms <= 0) return refuse("its gap must be longer than nothing");
     if (spec.kind == WindowKind::calendar && spec.zone.empty()) return refuse("its time zone has no rules");
     if (spec.kind == WindowKind::hopping && (spec.hop_ms <= 0 || spec.hop_ms > spec.size_ms))
@@ -145,6 +148,7 @@ Status Window::Impl::check() const {
         return refuse("it needs one type for each key and each measure");
     std::set<std::string> names;
     if (spec.kind != WindowKind::global) names = {"window_start", "window_end"};
+    if (early()) names.insert({"revision", "final"});
     for (std::size_t i = 0; i < spec.keys.size(); ++i) {
         if (!names.insert(spec.keys[i]).second)
             return refuse("two result columns are called '" + spec.keys[i] + "'");
@@ -284,12 +288,19 @@ void Window::Impl::compile() {
         }
         outputs_.push_back(output);
     }
+    if (early()) {
+        Measure rows;
+        rows.name = "revision";
+        rows_word_ = accumulate(Add::count, rows, Type::int64, "");
+        told_word_ = accumulators_[new_accumulator(Add::told, "rows told", rows)].word;
+        revision_word_ = accumulators_[new_accumulator(Add::told, "revision", rows)].word;
+    }
 }
 
 // The word (counted from the row's start) of what is asked for; made when no measure before has needed it.
 std::size_t Window::Impl::accumulate(Add add, const Measure& measure, Type type, const std::string& column) {
-    constexpr const char* kNames[] = {"count", "sum",   "squares", "min",  "max",
-                                      "max",   "items", "first",   "last", "carried"};
+    constexpr const char* kNames[] = {"count", "sum",   "squares", "min",     "max", "max",
+                                      "items", "first", "last",    "carried", "told"};
     const std::string name = std::string(kNames[static_cast<std::size_t>(add)]) +
                              (column.empty() ? "" : "(" + column + ")") + condition_text(measure.condition);
     for (const Accumulator& accumulator : accumulators_)
@@ -467,7 +478,7 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
     for (const Accumulator& accumulator : accumulators_) {
         const Weighing& weighing = weighings_[accumulator.weighing];
         const std::int8_t* weights = weighing.all_one ? nullptr : weighing.weights;
-        if (accumulator.add == Add::carried) continue;
+        if (accumulator.add == Add::carried || accumulator.add == Add::told) continue;
         if (accumulator.add == Add::items) {
             for (const Run& run : runs_)
                 if (!add_items(run, accumulator.items)) return failed_ = overflow(accumulator);
@@ -687,10 +698,17 @@ Status Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_
 Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
     const std::size_t slices = open_.size();
     const std::int64_t now_ms = std::max(closed_ms_, watermark_ms);
+    const bool tells = early() && now_ms != kLeast && now_ms >= next_step_ms_;
     OMNI_RETURN_NOT_OK(spec.kind == WindowKind::hopping ? close_hopping(now_ms, closed)
                        : in_sessions()                  ? close_sessions(now_ms, closed)
                                                         : close_slices(now_ms, closed));
     if (open_.size() != slices) forget_near();
+    if (tells)
+        for (const auto& [index, slice] : open_) {
+            std::shared_ptr<Batch> changed =
+                write(slice.get(), slice->start_ms, slice->end_ms, Told::what_changed);
+            if (changed->rows != 0) closed->push_back(std::move(changed));
+        }
     closed_ms_ = now_ms;
     forget_floors();
     next_step_ms_ = next_step_ms(now_ms);
@@ -699,8 +717,9 @@ Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr
 
 // The least watermark beyond this one that asks for a step.
 std::int64_t Window::Impl::next_step_ms(std::int64_t watermark_ms) const {
-    if (spec.kind != WindowKind::hopping) return kMost;
+    if (!steps()) return kMost;
     if (watermark_ms == kLeast || watermark_ms == kMost) return watermark_ms + (watermark_ms == kLeast);
+    if (early()) return saturate((floor_divide(watermark_ms, spec.early_ms) + 1) * spec.early_ms);
     const Wide start = static_cast<Wide>(first_hop_open(watermark_ms)) * spec.hop_ms + spec.offset_ms;
     return saturate(start + spec.size_ms + spec.allowed_lateness_ms);
 }
@@ -714,11 +733,18 @@ Status Window::Impl::close_slices(std::int64_t watermark_ms, std::vector<std::sh
     return {};
 }
 
-std::shared_ptr<Batch> Window::Impl::write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms) {
-    std::vector<ColumnWriter> writers = result_writers(slice->groups.size());
-    const Array<std::uint32_t> order = write_rows(slice, start_ms, end_ms, &writers);
-    std::shared_ptr<Batch> batch =
-        finish(std::move(writers), static_cast<std::int64_t>(slice->groups.size()));
+std::shared_ptr<Batch> Window::Impl::write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
+                                           Told told) {
+    std::size_t rows = slice->groups.size();
+    if (told == Told::what_changed) {
+        rows = 0;
+        for (std::size_t number = 0; number < slice->groups.size(); ++number)
+            rows += static_cast<std::size_t>(has_changed(slice->groups.row(number)));
+        if (rows == 0) return empty_result();
+    }
+    std::vector<ColumnWriter> writers = result_writers(rows);
+    const Array<std::uint32_t> order = write_rows(slice, start_ms, end_ms, told, &writers);
+    std::shared_ptr<Batch> batch = finish(std::move(writers), static_cast<std::int64_t>(rows));
     if (slice->owners.size() <= 1) {
         batch->owner = slice->owners.empty() ? 0 : slice->owners[0].owner;
     } else {
@@ -739,12 +765,16 @@ std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
         writers.emplace_back(key.column, is_text(key.type) ? Type::string : key.type, rows);
     for (std::size_t i = 0; i < outputs_.size(); ++i)
         writers.emplace_back(spec.measures[i].name, outputs_[i].type, rows);
+    if (early()) {
+        writers.emplace_back("revision", Type::int64, rows);
+        writers.emplace_back("final", Type::boolean, rows);
+    }
     return writers;
 }
 
 // Returns the numbers of the groups in the order of the rows.
 Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
-                                              std::vector<ColumnWriter>* out) {
+                                              Told told, std::vector<ColumnWriter>* out) {
     std::vector<ByteOrder> own_orders(keys_.size());
     std::vector<const std::vector<std::int32_t>*> ranks(keys_.size(), nullptr);
     std::vector<const Dictionary*> texts(keys_.size(), nullptr);
@@ -761,6 +791,12 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
             return static_cast<std::int64_t>(slice->groups.row(a)[last]) <
                    static_cast<std::int64_t>(slice->groups.row(b)[last]);
         });
+
+    if (told == Told::what_changed)
+        order.resize(static_cast<std::size_t>(
+            std::remove_if(order.begin(), order.end(),
+                           [&](std::uint32_t number) { return !has_changed(slice->groups.row(number)); }) -
+            order.begin()));
 
     std::vector<ItemOrder> items(items_.size());
     for (std::size_t i = 0; i < items_.size(); ++i)
@@ -796,6 +832,14 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
                     write_items(output, *slice, items[output.items], order[begin + i], column);
             } else {
                 for (std::size_t i = 0; i < count; ++i) write_measure(output, words[i], column);
+            }
+        }
+        if (early()) {
+            for (std::size_t i = 0; i < count; ++i) {
+                std::uint64_t* group = slice->groups.row(order[begin + i]);
+                group[told_word_] = group[rows_word_];
+                (*out)[out->size() - 2].put(static_cast<std::int64_t>(++group[revision_word_]));
+                out->back().put(told == Told::as_final);
             }
         }
     }

@@ -275,16 +275,22 @@ private:
     void forget_floors();
 
     // Closing
-    [[nodiscard]] bool steps() const { return spec.kind == WindowKind::hopping; }
+    [[nodiscard]] bool early() const { return spec.early_ms > 0; }
+    [[nodiscard]] bool steps() const { return spec.kind == WindowKind::hopping || early(); }
     std::int64_t next_step_ms(std::int64_t watermark_ms) const;
     Status step(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     Status close_slices(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     Status close_hopping(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     std::int64_t first_hop_over(std::int64_t slice_index) const;
     std::int64_t first_hop_open(std::int64_t watermark_ms) const;
-    Array<std::uint32_t> write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
+    enum class Told : std::uint8_t { as_final, what_changed };
+    Array<std::uint32_t> write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms, Told told,
                                     std::vector<ColumnWriter>* out);
-    std::shared_ptr<Batch> write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms);
+    std::shared_ptr<Batch> write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
+                                 Told told = Told::as_final);
+    [[nodiscard]] bool has_changed(const std::uint64_t* words) const {
+        return words[rows_word_] != words[told_word_];
+    }
     [[nodiscard]] std::size_t first_key() const { return spec.kind == WindowKind::global ? 0 : 2; }
     void write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const;
     std::vector<ColumnWriter> result_writers(std::size_t rows) const;
@@ -311,6 +317,9 @@ private:
     std::vector<Accumulator> accumulators_;
     std::vector<Output> outputs_;
     std::vector<std::uint64_t> fresh_;
+    std::size_t rows_word_ = 0;  // early results: how many rows a group has,
+    std::size_t told_word_ = 0;  // had when it was told last, and how often it was
+    std::size_t revision_word_ = 0;
     const Column* time_ = nullptr;
 
     Calendar calendar_;

@@ -100,7 +100,19 @@ def session(draw: st.DrawFn) -> dict[str, Any]:
     return {"kind": "session", "gap_ms": draw(st.sampled_from(gaps_ms)), "allowed_lateness_ms": lateness_ms}
 
 
+@st.composite
+def early(draw: st.DrawFn) -> dict[str, Any]:
+    whole = st.fixed_dictionaries(
+        {"kind": st.just("tumbling"), "size_ms": LENGTHS_MS, "offset_ms": OFFSETS_MS}
+    )
+    kind = draw(st.one_of(whole, calendar(), st.just({"kind": "global"})))
+    if kind["kind"] != "global":
+        kind = {**kind, "allowed_lateness_ms": draw(LATENESS_MS)}
+    return {**kind, "early_ms": draw(st.sampled_from([1, 7 * MINUTE_MS, HOUR_MS, 100 * HOUR_MS]))}
+
+
 KINDS = {
+    "early": early(),
     "hopping": hopping(),
     "calendar": calendar(),
     "session": session(),
@@ -272,6 +284,35 @@ def test_many_sessions_come_and_go() -> None:
             expected = run(ReferenceEngine(), parts, wanted, HOUR_MS)
             for restart in (False, True):
                 assert run(CpuEngine(), parts, wanted, HOUR_MS, restart=restart) == expected
+
+
+def test_early_results_have_revisions_and_the_last_one_is_final(engine: Any) -> None:
+    """The worked example of docs/semantics.md: ten minutes, every five, one minute of disorder."""
+    sales = [(1, "a"), (4, "b"), (6, "a"), (7, "a"), (3, "b"), (12, "a"), (18, "a")]
+    messages = [event(START_MS + minute * MINUTE_MS, 1, sku=sku) for minute, sku in sales]
+    wanted = spec(size_ms=10 * MINUTE_MS, early_ms=5 * MINUTE_MS, measures=COUNT)
+    closed, late, _ = run(engine, [messages], wanted, MINUTE_MS)
+    shown = [
+        (
+            (row["window_start"] - START_MS) // MINUTE_MS,
+            row["sku"],
+            row["rows"],
+            row["revision"],
+            row["final"],
+        )
+        for row in chain(*closed)
+    ]
+    assert shown == [
+        (0, "a", 1, 1, False),
+        (0, "a", 2, 2, False),
+        (0, "b", 1, 1, False),
+        (0, "a", 3, 3, True),
+        (0, "b", 2, 2, True),
+        (10, "a", 1, 1, False),
+        (10, "a", 2, 2, False),
+        (10, "a", 2, 3, True),
+    ]
+    assert late == []
 
 
 def test_a_global_window_has_no_interval_and_closes_with_the_input(engine: Any) -> None:

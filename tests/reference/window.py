@@ -31,6 +31,9 @@ class Window:
     closed_ms: int = NONE
     aggregated: int = 0
     late: int = 0
+    # Early results: by window and key, how many rows it had when it was told last, and its revision.
+    told: dict[tuple[Interval, tuple[Any, ...]], tuple[int, int]] = field(default_factory=dict)
+    stepped: list[list[dict[str, Any]]] = field(default_factory=list)
 
     def windows_of(self, time_ms: int) -> list[Interval]:
         """All windows that hold this time."""
@@ -56,6 +59,8 @@ class Window:
         late = []
         for place, (row, watermark_ms) in enumerate(survivors):
             met_ms = max(watermark_ms, self.closed_ms)
+            if self.spec.get("early_ms"):
+                self.stepped += self.step(met_ms)
             windows = self.windows_of(row.values[self.spec["time_column"]])
             taking = [window for window in windows if not self.is_final(window, met_ms)]
             if not taking:
@@ -70,15 +75,35 @@ class Window:
 
     def advance(self, watermark_ms: int) -> list[list[dict[str, Any]]]:
         """Close what has become final: a list of result rows for each window, by start."""
-        self.closed_ms = max(self.closed_ms, watermark_ms)
-        return [self.close(each) for each in sorted(self.open) if self.is_final(each, self.closed_ms)]
+        stepped, self.stepped = self.stepped, []
+        return stepped + self.step(max(self.closed_ms, watermark_ms))
 
-    def close(self, window: Interval) -> list[dict[str, Any]]:
-        groups = self.open.pop(window)
-        return [
-            result(self.spec, window, key, groups[key])
-            for key in sorted(groups, key=lambda key: tuple(map(by_value, key)))
-        ]
+    def step(self, watermark_ms: int) -> list[list[dict[str, Any]]]:
+        """Close what is final; when the watermark has passed a multiple of `early_ms`, tell what changed."""
+        early_ms = self.spec.get("early_ms", 0)
+        tells = early_ms and watermark_ms // early_ms > self.closed_ms // early_ms
+        self.closed_ms = watermark_ms
+        final = [each for each in sorted(self.open) if self.is_final(each, watermark_ms)]
+        results = [self.tell(each, self.open.pop(each), True) for each in final]
+        if tells:
+            results += [
+                rows for each in sorted(self.open) if (rows := self.tell(each, self.open[each], False))
+            ]
+        return results
+
+    def tell(
+        self, window: Interval, groups: dict[tuple[Any, ...], list[dict[str, Any]]], final: bool
+    ) -> list[dict[str, Any]]:
+        """The results of a window by key; early ones of what has changed only."""
+        rows = []
+        for key in sorted(groups, key=lambda key: tuple(map(by_value, key))):
+            rows_told, revision = self.told.get((window, key), (0, 0))
+            if not final and rows_told == len(groups[key]):
+                continue
+            self.told[window, key] = (len(groups[key]), revision + 1)
+            more = {"revision": revision + 1, "final": final} if self.spec.get("early_ms") else {}
+            rows.append(result(self.spec, window, key, groups[key]) | more)
+        return rows
 
     @property
     def open_windows(self) -> int:

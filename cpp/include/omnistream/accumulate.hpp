@@ -16,7 +16,7 @@
 
 namespace omnistream {
 
-enum class Add : std::uint8_t { count, sum, squares, min, max, max_float, items, first, last, carried };
+enum class Add : std::uint8_t { count, sum, squares, min, max, max_float, items, first, last, carried, told };
 
 // items: see window_items.cpp; the word counts them. first, last: the word is the time, and `carried`, the
 // word after it, the value of that time.

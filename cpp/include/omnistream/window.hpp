@@ -74,6 +74,9 @@ struct WindowSpec {
     std::string time_zone;                  // its name, so that snapshots of another are refused
     std::vector<ZoneOffset> zone;           // its rules
     std::int64_t allowed_lateness_ms = 0;
+    // Not 0: groups that have changed are told, too, before their window is final, whenever the watermark
+    // passes a multiple of it. Not for hopping windows and sessions.
+    std::int64_t early_ms = 0;
     std::string time_column;
     std::vector<std::string> keys;  // dictionary, int32, int64, bool, timestamp or string columns
     std::vector<Measure> measures;
@@ -105,8 +108,8 @@ public:
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     // Closes what `watermark_ms` has made final: one batch per window, by start; rows by key, ordered by
     // value (nulls first, strings by bytes). Columns: window_start, window_end (a global window has neither),
-    // keys (strings as utf8), measures. What push() had to close on its way comes first. Sessions come in one
-    // batch, by end, then by key.
+    // keys (strings as utf8), measures; with early results also revision (from 1, by group) and final. What
+    // push() had to close on its way comes first. Sessions come in one batch, by end, then by key.
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
 
     [[nodiscard]] const WindowSpec& spec() const;
