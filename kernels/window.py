@@ -74,6 +74,10 @@ def refusal(spec: Mapping[str, Any]) -> str | None:
     kind = spec.get("kind", "tumbling")
     if kind != "tumbling":
         return f"{kind} windows have no kernel"
+    if spec.get("early_ms"):
+        return "early results have no kernel"
+    if spec.get("original_time"):
+        return "corrections of the original sale have no kernel"
     if spec["size_ms"] > MOST_SIZE_MS:
         return "its size is beyond what the kernel reckons with"
     known = {*_NEEDS, "min", "max"}
@@ -808,6 +812,7 @@ class DeviceWindow:
                 pa.array(np.concatenate(rows)).take(by_window),
                 pa.concat_arrays(numbers).take(by_window),
                 pa.concat_arrays(texts).take(by_window),
+                pa.array(np.zeros(len(by_window), np.int64)),  # distinct values have no weights
             ],
             schema=schema,
         )

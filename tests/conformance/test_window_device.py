@@ -18,7 +18,8 @@ from omnistream.errors import SchemaError, StateError
 from omnistream.kernels.launch import HostLauncher
 from omnistream.kernels.window import DeviceWindow, refusal
 from omnistream.schema import Field, Schema
-from tests.conformance.test_window import END_MS, KEYS, NET, SCHEMA, SOLD, event, measures, spec
+from tests.conformance import test_window
+from tests.conformance.test_window import END_MS, KEYS, NET, SCHEMA, SOLD, event
 from tests.strategies import EVENT_TYPES, HOUR_MS, START_MS, batches, events
 
 LAUNCHERS = [HostLauncher(order=0), HostLauncher(order=1)]
@@ -47,6 +48,15 @@ class Stream:
         batch, _, _ = self.decoder.decode_messages(messages, "push", partition, 0)
         batch, overflowed = _core.add_amounts(batch, "quantity", "unit_price", "discount")
         return (self.strict if strict else self.cleaner).clean(batch, 0, overflowed)[0]
+
+
+def measures() -> list[dict[str, Any]]:
+    """Those that have a kernel."""
+    return [each for each in test_window.measures() if refusal(test_window.spec(measures=[each])) is None]
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return test_window.spec(**{"measures": measures(), **changes})
 
 
 def tables(batches: list[Any]) -> list[pa.RecordBatch]:
