@@ -193,6 +193,13 @@ Rule rule_of(const py::dict& options) {
     throw py::value_error("unknown kind of rule '" + kind + "'");
 }
 
+Condition condition_of(const py::dict& options, const char* name) {
+    const auto condition = get_or<py::dict>(options, name, {});
+    if (condition.empty()) return {};
+    return {get<std::string>(condition, "column"), get<std::vector<std::string>>(condition, "plus"),
+            get<std::vector<std::string>>(condition, "minus")};
+}
+
 Measure measure_of(const py::dict& options) {
     static const std::pair<const char*, Operation> kOperations[] = {
         {"count", Operation::count},
@@ -225,11 +232,7 @@ Measure measure_of(const py::dict& options) {
         measure.column = get_or<std::string>(options, "column", "");
         measure.by = get_or<std::string>(options, "by", "");
         measure.argument = get_or<std::int64_t>(options, "argument", 0);
-        const auto condition = get_or<py::dict>(options, "condition", {});
-        if (!condition.empty())
-            measure.condition = {get<std::string>(condition, "column"),
-                                 get<std::vector<std::string>>(condition, "plus"),
-                                 get<std::vector<std::string>>(condition, "minus")};
+        measure.condition = condition_of(options, "condition");
         return measure;
     }
     throw py::value_error("unknown operation '" + op + "'");
@@ -816,6 +819,8 @@ PYBIND11_MODULE(_core, m) {
                 spec.zone.push_back({from_ms, offset_ms});
             spec.allowed_lateness_ms = get_or<std::int64_t>(options, "allowed_lateness_ms", 0);
             spec.time_column = get<std::string>(options, "time_column");
+            spec.original_time = get_or<std::string>(options, "original_time", "");
+            spec.corrections = condition_of(options, "corrections");
             spec.keys = get<std::vector<std::string>>(options, "keys");
             std::vector<std::string> measured;
             for (const auto& measure : get<std::vector<py::dict>>(options, "measures")) {

@@ -397,6 +397,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     name = outputs.claim(table)
     interval = _read_interval(table)
     early_ms = _read_emission(table, interval["kind"])
+    original_time, corrections = _read_correction(table, interval["kind"], lifecycle, columns)
     keys = table.texts("keys", single=True)
     for key in keys:
         _need_column(table, "keys", key, columns, _KEY_TYPES)
@@ -422,6 +423,8 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
             taken.add(column)
     window = WindowSpec(
         early_ms=early_ms,
+        original_time=original_time,
+        corrections=corrections,
         name=name,
         keys=keys,
         measures=tuple(measure for _, measure in measures),
@@ -482,6 +485,25 @@ def _read_emission(table: Table, kind: str) -> int:
         table.add("emit", f"a {kind} window {why}", "remove it, or take another kind")
         return 0
     return every_ms
+
+
+def _read_correction(
+    table: Table, kind: str, lifecycle: Lifecycle, columns: Mapping[str, str]
+) -> tuple[str, Condition | None]:
+    """Return the column that says when the sale was, and which rows correct one; neither by default."""
+    correct = table.text("correct", default="where_it_occurs", choices=("where_it_occurs", "original_sale"))
+    if correct == "where_it_occurs":
+        if table.take("original_time") is not None:
+            table.add("original_time", "is not used", 'add correct = "original_sale", or remove it')
+        return "", None
+    original_time = table.text("original_time", example="sold_at")
+    _need_column(table, "original_time", original_time, columns, ("timestamp",))
+    _need_column(table, "correct", lifecycle.column, columns, ("dictionary",))
+    if kind in ("session", "global"):
+        table.add("correct", f"a {kind} window is of no fixed time", "remove it, or take another kind")
+    if not (*lifecycle.returned, *lifecycle.cancelled):
+        table.add("correct", "no event type is a correction", "name some under [lifecycle]")
+    return original_time, Condition(lifecycle.column, (*lifecycle.returned, *lifecycle.cancelled))
 
 
 def _read_calendar(table: Table, unit: str, offset_ms: int) -> dict[str, Any]:

@@ -63,6 +63,10 @@ class Condition:
     plus: tuple[str, ...]
     minus: tuple[str, ...] = ()
 
+    def to_core(self) -> dict[str, Any]:
+        """Return the condition as the C++ core takes it."""
+        return {"column": self.column, "plus": list(self.plus), "minus": list(self.minus)}
+
 
 @dataclass(frozen=True, slots=True)
 class MeasureSpec:
@@ -90,13 +94,11 @@ class MeasureSpec:
 
     def to_core(self) -> list[dict[str, Any]]:
         """Return the measure as the C++ core takes it: one for each output column."""
-        condition = self.condition
         core: dict[str, Any] = {
             "name": self.name,
             "op": self.op,
             "column": self.column,
-            "condition": condition
-            and {"column": condition.column, "plus": list(condition.plus), "minus": list(condition.minus)},
+            "condition": self.condition and self.condition.to_core(),
         }
         if self.op == "quantile":
             return [{**core, "argument": int(self.quantile * _MILLION)}]

@@ -472,7 +472,9 @@ def _columns_used(job: JobSpec) -> list[str]:
     if job.amount is not None:
         used.update((job.amount.quantity, job.amount.unit_price, job.amount.discount))
     for window in job.windows:
-        used.update(window.keys)
+        used.update((*window.keys, window.original_time))
+        if window.corrections is not None:
+            used.add(window.corrections.column)
         for measure in window.measures:
             used.update((measure.column, measure.by))
             if measure.condition is not None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from omnistream.features import FeatureSpec, measures_used
-from omnistream.measures import Lifecycle, MeasureSpec
+from omnistream.measures import Condition, Lifecycle, MeasureSpec
 from omnistream.rules import RuleSpec
 from omnistream.schema import Schema
 from omnistream.time_zone import has_equal_days, zone_offsets
@@ -141,6 +141,8 @@ class WindowSpec:
         of a key to ``gap_ms`` after its last. ``global``: one for all time.
     early_ms : int
         Not 0: what has changed is told whenever the watermark passes a multiple of it.
+    original_time : str
+        Not empty: the column by which ``corrections`` fall into the windows of the sales that they correct.
     """
 
     name: str
@@ -155,6 +157,8 @@ class WindowSpec:
     time_zone: str = "UTC"
     gap_ms: int = 0
     early_ms: int = 0
+    original_time: str = ""
+    corrections: Condition | None = None
 
     def to_core(self, time_column: str, columns: Mapping[str, str]) -> dict[str, Any]:
         """Return the window as the C++ core takes it; ``columns`` are the types of the rows it will see."""
@@ -169,6 +173,8 @@ class WindowSpec:
             "offset_ms": self.offset_ms,
             "allowed_lateness_ms": self.allowed_lateness_ms,
             "time_column": time_column,
+            "original_time": self.original_time,
+            "corrections": self.corrections and self.corrections.to_core(),
             "keys": list(self.keys),
             "measures": [core for measure in self.measures for core in measure.to_core()],
             "types": dict(columns),

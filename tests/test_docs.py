@@ -198,3 +198,38 @@ def test_every_path_in_the_documents_exists(document: str) -> None:
     links = [str(Path(document).parent / link) for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)]
     missing = [path for path in (*paths, *links) if not (ROOT / path).exists()]
     assert missing == []
+
+
+def test_the_example_of_the_original_sale_comes_out_as_written() -> None:
+    fields = [
+        {"name": "event_type", "type": "dictionary"},
+        {"name": "event_time", "type": "timestamp", "required": True},
+        {"name": "sold_at", "type": "timestamp"},
+        {"name": "quantity", "type": "int64"},
+    ]
+    day = {"size": "1d", "measures": ["units_sold", "units_returned", "units_net"]}
+    original = {"correct": "original_sale", "original_time": "sold_at", "allowed_lateness": "30d"}
+    windows = [{"name": "occurs", **day}, {"name": "sale", **day, **original}]
+    pipeline = Pipeline(parse_job({"schema": {"field": fields}, "window": windows}))
+    events = [
+        ("paid", "2026-11-09T10:00:00Z", None, 3),
+        ("paid", "2026-11-13T09:00:00Z", None, 1),
+        ("returned", "2026-11-13T12:00:00Z", "2026-11-09T10:00:00Z", 1),
+        ("returned", "2026-11-13T13:00:00Z", None, 1),
+    ]
+    names = ("event_type", "event_time", "sold_at", "quantity")
+    pipeline.push([json.dumps(dict(zip(names, event, strict=True))).encode() for event in events])
+    results = pipeline.flush()
+    shown = {
+        name: [
+            (row["window_start"].day, row["units_sold"], row["units_returned"], row["units_net"])
+            for batch in results[name]
+            for row in batch.to_pylist()
+        ]
+        for name in ("occurs", "sale")
+    }
+    assert pipeline.metrics().balanced
+    assert shown == {
+        "occurs": [(13, 1, 2, -1)],
+        "sale": [(9, 3, 1, 2), (13, 1, 1, 0)],
+    }

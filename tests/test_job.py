@@ -430,6 +430,21 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             'derive[0] "d".from',
             "has early results",
         ),
+        (
+            {"window": [{**DAILY, "original_time": "event_time"}]},
+            'window[0] "daily".original_time',
+            "not used",
+        ),
+        (
+            {"window": [{**DAILY, "correct": "original_sale"}]},
+            'window[0] "daily".original_time',
+            "is missing",
+        ),
+        (
+            {"window": [{**DAILY, "correct": "original_sale", "original_time": "sku"}]},
+            'window[0] "daily".original_time',
+            '"sku" is a dictionary, not timestamp',
+        ),
         ({"window": [{**DAILY, "kind": "global"}]}, 'window[0] "daily".size', "makes no sense"),
         (
             {

@@ -125,6 +125,7 @@ Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vect
         spec.offset_ms -= static_cast<std::int64_t>(floor_divide(spec.offset_ms, period_ms) * period_ms);
     }
     per_slice_ = 1.0 / static_cast<double>(slice_ms_);
+    correcting_.condition = spec.corrections;
     compile();
     if (in_sessions()) sessions_ = make_sessions();
     key_words_.resize(kBlock * std::max(layout_.words(), std::size_t{2}));
@@ -139,6 +140,11 @@ Status Window::Impl::check() const {
     if (spec.early_ms < 0) return refuse("the interval of early results must not be negative");
     if (early() && (in_sessions() || spec.kind == WindowKind::hopping))
         return refuse("only tumbling, calendar and global windows have early results");
+    if (!spec.original_time.empty()) {
+        if (in_sessions() || spec.kind == WindowKind::global)
+            return refuse("corrections of the original sale need windows of fixed times");
+        if (spec.corrections.plus.empty()) return refuse("it does not say which rows are corrections");
+    }
     if (in_sessions() && spec.gap_ms <= 0) return refuse("its gap must be longer than nothing");
     if (spec.kind == WindowKind::calendar && spec.zone.empty()) return refuse("its time zone has no rules");
     if (spec.kind == WindowKind::hopping && (spec.hop_ms <= 0 || spec.hop_ms > spec.size_ms))
@@ -423,8 +429,27 @@ Status Window::Impl::bind_column(const Batch& batch, const std::string& name, Ty
     return {};
 }
 
-Status Window::Impl::bind(const Batch& batch) {
+Status Window::Impl::bind_times(const Batch& batch) {
     OMNI_RETURN_NOT_OK(bind_column(batch, spec.time_column, Type::timestamp_ms, &time_));
+    placed_by_ms_ = time_->lanes<std::int64_t>();
+    if (spec.original_time.empty()) return {};
+    const Column* original = nullptr;
+    const Column* type = nullptr;
+    OMNI_RETURN_NOT_OK(bind_column(batch, spec.original_time, Type::timestamp_ms, &original));
+    OMNI_RETURN_NOT_OK(bind_column(batch, spec.corrections.column, Type::dictionary, &type));
+    correcting_.bind(*type);
+    corrected_ms_.assign(placed_by_ms_, placed_by_ms_ + batch.rows);
+    if (correcting_.weights.empty()) return {};
+    for (std::int64_t row = 0; row < batch.rows; ++row)
+        if (type->valid(row) && original->valid(row) &&
+            correcting_.weights[static_cast<std::size_t>(type->lanes<std::int32_t>()[row])] != 0)
+            corrected_ms_[static_cast<std::size_t>(row)] = original->lanes<std::int64_t>()[row];
+    placed_by_ms_ = corrected_ms_.data();
+    return {};
+}
+
+Status Window::Impl::bind(const Batch& batch) {
+    OMNI_RETURN_NOT_OK(bind_times(batch));
     for (auto& [name, codes] : codes_) {
         const Column* column = nullptr;
         OMNI_RETURN_NOT_OK(bind_column(batch, name, Type::dictionary, &column));
@@ -531,7 +556,7 @@ Window::Impl::Slice* Window::Impl::slice_of_all(const std::int32_t* rows, const 
 // in order_.
 std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* watermarks_ms,
                                 std::size_t count, std::vector<std::int32_t>* late_rows) {
-    const auto* times_ms = time_->lanes<std::int64_t>();
+    const std::int64_t* times_ms = placed_by_ms_;
     const std::int64_t closed_ms = closed_ms_of(owner_);
     runs_.clear();
     if (Slice* slice = slice_of_all(rows, watermarks_ms, count, closed_ms); slice != nullptr) {

@@ -200,6 +200,7 @@ private:
 
     // The path of a row
     Status bind(const Batch& batch);
+    Status bind_times(const Batch& batch);
     Status bind_column(const Batch& batch, const std::string& name, Type type, const Column** column) const;
     Status push_block(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
@@ -321,6 +322,9 @@ private:
     std::size_t told_word_ = 0;  // had when it was told last, and how often it was
     std::size_t revision_word_ = 0;
     const Column* time_ = nullptr;
+    const std::int64_t* placed_by_ms_ = nullptr;  // by row of the batch: the time whose window it falls into
+    BoundCondition correcting_;
+    std::vector<std::int64_t> corrected_ms_;
 
     Calendar calendar_;
     std::int64_t slice_ms_ = 1;                            // how long a slice is

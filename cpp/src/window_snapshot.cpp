@@ -33,6 +33,8 @@ std::vector<std::string> Window::Impl::spec_lines() const {
         "allowed_lateness_ms " + std::to_string(spec.allowed_lateness_ms), "time_column " + spec.time_column};
     if (spec.kind != WindowKind::tumbling) lines.push_back(std::string("kind ") + name_of(spec.kind));
     if (spec.kind == WindowKind::hopping) lines.push_back("hop_ms " + std::to_string(spec.hop_ms));
+    if (!spec.original_time.empty())
+        lines.push_back("original_time " + spec.original_time + condition_text(spec.corrections));
     if (early()) lines.push_back("early_ms " + std::to_string(spec.early_ms));
     if (in_sessions()) lines.push_back("gap_ms " + std::to_string(spec.gap_ms));
     if (spec.kind == WindowKind::calendar)

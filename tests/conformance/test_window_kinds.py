@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import json
 from itertools import chain
 from typing import Any
 
@@ -11,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnistream.errors import StateError
+from omnistream.schema import Field
 from tests.conformance.test_window import END_MS, SCHEMA, assert_same_windows, event, measures
 from tests.engines import CpuEngine, ReferenceEngine
-from tests.strategies import EVENT_TYPES, HOUR_MS, START_MS, batches, events
+from tests.strategies import EVENT_TYPES, EVENTS, HOUR_MS, START_MS, batches, events
 
 MINUTE_MS = 60_000
 
@@ -38,9 +41,10 @@ def run(
     max_disorder_ms: int,
     every: int = 1,
     restart: bool = False,
+    schema: dict[str, Any] = SCHEMA,
 ) -> tuple[list[Any], list[Any], dict[str, int]]:
     """Return the results in order, the late rows and the ledger; perhaps go on from a snapshot each time."""
-    decoder, watermark = engine.decoder(SCHEMA), engine.watermark(max_disorder_ms)
+    decoder, watermark = engine.decoder(schema), engine.watermark(max_disorder_ms)
     cleaner, window = engine.cleaner([], "event_time", watermark, None), engine.window(spec)
     closed: list[Any] = []
     late: list[Any] = []
@@ -313,6 +317,43 @@ def test_early_results_have_revisions_and_the_last_one_is_final(engine: Any) -> 
         (10, "a", 2, 3, True),
     ]
     assert late == []
+
+
+WITH_SALES = dataclasses.replace(
+    EVENTS, fields=(*EVENTS.fields, Field("sold_at", "timestamp", format="epoch_ms"))
+).to_core()
+CORRECTIONS = {
+    "original_time": "sold_at",
+    "corrections": {"column": "event_type", "plus": ["returned", "cancelled"], "minus": []},
+    "types": {**EVENT_TYPES, "sold_at": "timestamp"},
+}
+
+
+@given(
+    batches(events(max_size=16)),
+    st.lists(st.one_of(st.none(), st.integers(0, 5 * HOUR_MS)), min_size=16, max_size=16),
+    st.one_of(hopping(), calendar(), early().filter(lambda kind: kind["kind"] != "global")),
+)
+def test_corrections_fall_into_the_window_of_their_sale(
+    parts: list[list[bytes]], before_ms: list[int | None], kind: dict[str, Any]
+) -> None:
+    ages_ms = iter(before_ms)
+    aged = []
+    for part in parts:
+        messages = []
+        for message in map(json.loads, part):
+            age_ms = next(ages_ms)
+            message["sold_at"] = None if age_ms is None else message["event_time"] - age_ms
+            messages.append(json.dumps(message).encode())
+        aged.append(messages)
+    wanted = spec(**{**kind, **CORRECTIONS})
+    expected = run(ReferenceEngine(), aged, wanted, 0, schema=WITH_SALES)
+    for restart in (False, True):
+        got = run(CpuEngine(), aged, wanted, 0, restart=restart, schema=WITH_SALES)
+        assert got[1] == expected[1]
+        assert_same_windows(got[0], expected[0])
+    whole = [[message for part in aged for message in part]]
+    assert list(chain(*run(CpuEngine(), whole, wanted, 0, schema=WITH_SALES)[0])) == list(chain(*got[0]))
 
 
 def test_a_global_window_has_no_interval_and_closes_with_the_input(engine: Any) -> None:

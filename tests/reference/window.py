@@ -61,7 +61,7 @@ class Window:
             met_ms = max(watermark_ms, self.closed_ms)
             if self.spec.get("early_ms"):
                 self.stepped += self.step(met_ms)
-            windows = self.windows_of(row.values[self.spec["time_column"]])
+            windows = self.windows_of(placed_by(row.values, self.spec))
             taking = [window for window in windows if not self.is_final(window, met_ms)]
             if not taking:
                 late.append(place)
@@ -187,6 +187,13 @@ class SessionWindow:
     @property
     def groups(self) -> int:
         return len(self.sessions)
+
+
+def placed_by(row: dict[str, Any], spec: dict[str, Any]) -> int:
+    """The time whose windows hold a row: of a correction the original sale's, where it is known."""
+    original = row[spec["original_time"]] if spec.get("original_time") else None
+    corrects = original is not None and weight(spec["corrections"], row) != 0
+    return original if corrects else row[spec["time_column"]]
 
 
 def window(spec: dict[str, Any]) -> Window | SessionWindow:

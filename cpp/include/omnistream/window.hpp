@@ -78,6 +78,11 @@ struct WindowSpec {
     // passes a multiple of it. Not for hopping windows and sessions.
     std::int64_t early_ms = 0;
     std::string time_column;
+    // Not empty: rows that `corrections` weighs fall into the windows of this column, where it is not null,
+    // and not of their event time. Watermarks are of event time all the same. Not for sessions and global
+    // windows.
+    std::string original_time;
+    Condition corrections = {};
     std::vector<std::string> keys;  // dictionary, int32, int64, bool, timestamp or string columns
     std::vector<Measure> measures;
 };
