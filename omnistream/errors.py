@@ -33,6 +33,10 @@ class StateError(OmnistreamError):
     """A sum that overflows, or a snapshot that does not fit the job."""
 
 
+class MemoryLimitError(StateError):
+    """The state takes more than the job's ``state.memory_limit``. Nothing of the push that says so was taken."""
+
+
 class SourceError(OmnistreamError):
     """A source that cannot be read."""
 

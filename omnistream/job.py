@@ -55,6 +55,7 @@ from omnistream.spec import (
     JobSpec,
     SinkSpec,
     SourceSpec,
+    StateSpec,
     TimeSpec,
     WindowSpec,
     schema_columns,
@@ -79,6 +80,7 @@ __all__ = [
     "RuleSpec",
     "SinkSpec",
     "SourceSpec",
+    "StateSpec",
     "TimeSpec",
     "WindowSpec",
     "load_job",
@@ -187,6 +189,7 @@ def parse_job(
     sinks = [_read_sink(table, base, outputs, places) for table in top.tables("sink")]
     dead_letter_table = top.table("dead_letter")
     dead_letter = None if dead_letter_table is None else _read_dead_letter(dead_letter_table, base, places)
+    state = _read_state(_table(top, "state"))
     checkpoint_table = top.table("checkpoint")
     checkpoint = None if checkpoint_table is None else _read_checkpoint(checkpoint_table, base, places)
     if checkpoint is not None and source is not None and source.type == "stdin":
@@ -212,6 +215,7 @@ def parse_job(
         derives=tuple(derives),
         sinks=tuple(sinks),
         dead_letter=dead_letter,
+        state=state,
         checkpoint=checkpoint,
         messages=messages,
         registry=registry,
@@ -670,6 +674,13 @@ def _read_dead_letter(table: Table, base: Path, places: dict[str, str]) -> DeadL
     mode = _read_mode(table)
     table.finish()
     return DeadLetterSpec(path, type_, mode)
+
+
+def _read_state(table: Table) -> StateSpec:
+    given = table.take("memory_limit") is not None
+    limit_bytes = table.size("memory_limit", "2 GiB")
+    table.finish()
+    return StateSpec(limit_bytes if given else 0)
 
 
 def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> CheckpointSpec:

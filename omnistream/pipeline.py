@@ -26,7 +26,7 @@ from omnistream.decode_ahead import AnyBlock
 from omnistream.derive import Derive, Derived
 from omnistream.device import choose_device
 from omnistream.encode import Encode
-from omnistream.errors import StateError
+from omnistream.errors import MemoryLimitError, StateError
 from omnistream.sink import REJECT_SCHEMA
 from omnistream.spec import REJECTS, ROWS, JobSpec
 from omnistream.window import Windows
@@ -145,7 +145,11 @@ class Pipeline:
             When the data is neither messages nor rows of the schema; nothing has changed then.
         StateError
             When a sum overflows. The pipeline is of no use any more: go on from a snapshot.
+        MemoryLimitError
+            When the state takes more than the job allows. Nothing of this push was taken: `snapshot` is
+            whole, and `advance` and `flush` go on to work.
         """
+        self._check_memory()
         outputs: Outputs = {}
         now_ms = self._clock()
         for batch, undecoded in self.decode.run(data, source, partition, first_position):
@@ -242,9 +246,7 @@ class Pipeline:
             max_event_time_ms=_known(watermark.max_event_time_ms),
             windows_open=self.windows.open_windows,
             groups=self.windows.groups,
-            state_bytes=sum(
-                stage.state_bytes for stage in (self.clean, self.encode, self.windows, self.derive)
-            ),
+            state_bytes=sum(self._state_bytes().values()),
         )
 
     def explain(self) -> str:
@@ -404,6 +406,31 @@ class Pipeline:
         for each in snapshot.manifest["next_positions"]:
             if _place(each) == place:
                 self.decode.next_position[place] = each["position"]
+
+    def _state_bytes(self) -> dict[str, int]:
+        return {
+            "windows": self.windows.state_bytes,
+            "duplicates": self.clean.state_bytes,
+            "dictionaries": self.encode.state_bytes,
+            "derived": self.derive.state_bytes,
+        }
+
+    def _check_memory(self) -> None:
+        """Refuse to take more in when the state is beyond its limit: better now than when memory is gone."""
+        limit_bytes = self.job.state.memory_limit_bytes
+        if not limit_bytes:
+            return
+        sizes = self._state_bytes()
+        if sum(sizes.values()) <= limit_bytes:
+            return
+        shares = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in sizes.items() if size)
+        raise MemoryLimitError(
+            f"the state takes {sum(sizes.values()) / 2**20:.1f} MiB, more than state.memory_limit "
+            f"({limit_bytes / 2**20:.1f} MiB): {shares}; {self.windows.groups} groups in "
+            f"{self.windows.open_windows} open windows. Raise the limit and go on from the last checkpoint, "
+            "or keep less: a shorter window, allowed_lateness or within, fewer keys, approx_distinct for "
+            "distinct, or more members that share the partitions"
+        )
 
     def _close(self, outputs: Outputs) -> None:
         """Emit what the watermark has made final."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from omnistream.checkpoint import Snapshot, latest, prune
-from omnistream.errors import JobError
+from omnistream.errors import JobError, MemoryLimitError
 from omnistream.pipeline import Metrics, Pipeline
 from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
 from omnistream.sink.stdout import StdoutSink
@@ -127,7 +127,8 @@ def run_job(
 
     At the end of the input every open window is flushed. A run that is stopped writes only what is final by
     the watermark: a window that is still open would be written as if it were whole. With a [checkpoint] its
-    state is kept, and the next run of the job goes on from there; a run that came to the end leaves none.
+    state is kept, and the next run of the job goes on from there; a run that came to the end leaves none. One
+    whose state reaches its limit ends likewise, and then raises.
 
     Parameters
     ----------
@@ -161,6 +162,7 @@ def run_job(
     messages_before = pipeline.metrics().messages
     bytes_read = bytes_total = 0
     at: tuple[str, int] | None = None  # the partition in work
+    refused: MemoryLimitError | None = None
 
     def progress() -> Progress:
         return Progress(
@@ -180,12 +182,18 @@ def run_job(
                 # A file that was read to its end must not hold the watermark back.
                 write_outputs(pipeline.mark_idle(*at), sinks)
             at = block.source, block.partition
-            outputs = pipeline.push(
-                data,
-                source=block.source,
-                partition=block.partition,
-                first_position=block.first_position,
-            )
+            try:
+                outputs = pipeline.push(
+                    data,
+                    source=block.source,
+                    partition=block.partition,
+                    first_position=block.first_position,
+                )
+            except MemoryLimitError as error:
+                if job.checkpoint is None:
+                    raise
+                refused = error
+                break
             write_outputs(outputs, sinks)
             positions[block.source] = block.next
             bytes_read, bytes_total = block.bytes_read, block.bytes_total
@@ -197,7 +205,7 @@ def run_job(
                 reported = now
                 on_progress(progress())
 
-        if stop.signal is None:
+        if stop.signal is None and refused is None:
             write_outputs(pipeline.flush(), sinks)
         elif job.checkpoint is not None:
             _save(job.checkpoint, pipeline, positions, sinks)
@@ -205,6 +213,8 @@ def run_job(
             sink.close()
         on_failure.pop_all()
 
+    if refused is not None:
+        raise refused
     if job.checkpoint is not None and stop.signal is None:
         _remove_checkpoints(job.checkpoint)
     last = progress()

@@ -321,6 +321,13 @@ class DeadLetterSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSpec:
+    """How much memory the state may take: 0 for as much as there is."""
+
+    memory_limit_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSpec:
     """Where and how often the state is written."""
 
@@ -363,6 +370,7 @@ class JobSpec:
     derives: tuple[DeriveSpec | FeaturesSpec, ...] = ()
     sinks: tuple[SinkSpec, ...] = ()
     dead_letter: DeadLetterSpec | None = None
+    state: StateSpec = field(default_factory=StateSpec)
     checkpoint: CheckpointSpec | None = None
     messages: MessageSpec = field(default_factory=MessageSpec)
     registry: KafkaSettings = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from omnistream import _core
-from omnistream.errors import JobError, SourceError, StateError
+from omnistream.errors import JobError, MemoryLimitError, SourceError, StateError
 from omnistream.job import JobSpec, load_job, parse_job
 from omnistream.measures import OPERATIONS
 from omnistream.pipeline import Pipeline
 from omnistream.run import Progress, Stop, run_job
+from omnistream.spec import StateSpec
 
 JOB = """
 [source]
@@ -133,6 +135,44 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(
     assert stops >= 3
     assert result.metrics.balanced
     assert written(tmp_path / "stopped") == written(tmp_path / "whole")
+
+
+def test_a_run_ends_at_its_memory_limit_and_goes_on_with_a_higher_one(
+    tmp_path: Path, orders: tuple[bytes, bytes]
+) -> None:
+    run_job(shop(tmp_path / "whole", orders))
+    job = shop(tmp_path / "small", orders)
+    limit_bytes, said = 1 << 17, []
+    while len(said) < 100:
+        try:
+            result = run_job(replace(job, state=StateSpec(limit_bytes)))
+            break
+        except MemoryLimitError as error:
+            said.append(str(error))
+            limit_bytes += limit_bytes // 2
+        assert list((tmp_path / "small" / "state").iterdir()), "its state is kept"
+    assert len(said) >= 2
+    assert re.search(r"more than state.memory_limit .*: windows \d.* groups in \d+ open windows", said[-1])
+    assert result.metrics.balanced
+    assert written(tmp_path / "small") == written(tmp_path / "whole")
+
+
+def test_nothing_of_a_refused_push_was_taken(orders: tuple[bytes, bytes]) -> None:
+    window = {"name": "w", "size": "1d", "keys": ["sku"], "measures": ["count"]}
+    tables = {"schema": {"use": "order_flat"}, "window": [window]}
+    job = parse_job(tables)
+    fresh_bytes = Pipeline(job).metrics().state_bytes
+    pipeline = Pipeline(replace(job, state=StateSpec(fresh_bytes)))
+    first = pipeline.push(orders[0])
+    with pytest.raises(MemoryLimitError, match="Raise the limit"):
+        pipeline.push(orders[1])
+    assert pipeline.metrics().balanced
+    resumed = Pipeline.restore(pipeline.snapshot(), job)
+    whole = Pipeline(job)
+    assert whole.push(orders[0]) == first
+    assert resumed.push(orders[1]) == whole.push(orders[1])
+    assert resumed.flush() == whole.flush()
+    assert resumed.metrics().messages == whole.metrics().messages
 
 
 def test_a_checkpoint_of_another_job_is_refused(tmp_path: Path, orders: tuple[bytes, bytes]) -> None:
