@@ -178,8 +178,8 @@ void bind_kafka(py::module_& m) {
                 const auto value_texts = texts_of(values), key_texts = texts_of(keys);
                 KafkaProducer::RowHeaders by_row;
                 for (const auto& [name, texts] : row_headers) by_row.emplace_back(name, texts_of(texts));
-                without_gil([&] {
-                    return self.produce(topic, rows, key_texts.get(), *value_texts, headers, by_row);
+                committing([&](bool* refused) {
+                    return self.produce(topic, rows, key_texts.get(), *value_texts, headers, by_row, refused);
                 });
             },
             py::arg("topic"), py::arg("values"), py::arg("keys") = py::none(),

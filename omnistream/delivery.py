@@ -213,13 +213,18 @@ class Delivery:
         ]
 
     def _named(self, committed: _core.KafkaPartition) -> str:
+        if not committed.metadata:
+            return ""  # moved by an operator's tool, or after the end of a run: the state begins anew there
+        place = f"{committed.topic}[{committed.partition}]"
         try:
             metadata: dict[str, Any] = json.loads(committed.metadata)
             job, snapshot = metadata["job"], str(metadata["snapshot"])
-        except (ValueError, KeyError, TypeError):
-            return ""  # committed by something else, or moved by an operator: the state begins anew there
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError(
+                f"{place}: the group's offset was committed by something else, with the metadata "
+                f'{committed.metadata!r}: give this job a "group.id" of its own, or reset the offsets'
+            ) from error
         if job != self.job.name:
-            place = f"{committed.topic}[{committed.partition}]"
             raise StateError(
                 f"{place}: the group's offsets are of the job {job!r}, not of {self.job.name!r}: "
                 'give each job a "group.id" of its own'

@@ -78,8 +78,8 @@ class _Run:
                     self.rewind(refused)
             self.finish()
             on_failure.pop_all()
-        self.report(time.monotonic(), last=True)
         signal = self.stop.signal
+        self.report(time.monotonic(), last=True)
         return RunResult(self.progress(), paths_of(self.sinks), signal.name if signal else "")
 
     def step(self) -> None:

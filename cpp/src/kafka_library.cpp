@@ -197,9 +197,10 @@ List to_list(const KafkaLibrary& library, rd_kafka_s* client, const std::vector<
             library.topic_partition_list_add(list.get(), each.topic.c_str(), each.partition);
         added->offset = each.offset;
         if (each.metadata.empty()) continue;
-        added->metadata = library.mem_malloc(client, each.metadata.size());  // freed with the list
-        std::memcpy(added->metadata, each.metadata.data(), each.metadata.size());
-        added->metadata_size = each.metadata.size();
+        // Freed with the list. librdkafka copies as much as the size says, and sends it up to its NUL.
+        added->metadata = library.mem_malloc(client, each.metadata.size() + 1);
+        std::memcpy(added->metadata, each.metadata.c_str(), each.metadata.size() + 1);
+        added->metadata_size = each.metadata.size() + 1;
     }
     return list;
 }
@@ -214,6 +215,7 @@ std::vector<KafkaPartition> from_list(const rd_kafka_topic_partition_list_t* lis
         added.offset = each.offset;
         if (each.metadata != nullptr)
             added.metadata.assign(static_cast<const char*>(each.metadata), each.metadata_size);
+        added.metadata.erase(added.metadata.find_last_not_of('\0') + 1);
     }
     return partitions;
 }

@@ -10,6 +10,11 @@ using namespace rdkafka;
 
 namespace {
 
+// What another try may mend.
+bool heals(int error) {
+    return error != kMessageTooLarge && error != kTopicAuthorization && error != kUnknownTopicOrPart;
+}
+
 // How long produce() waits at a time while the queue is full; it goes on until there is room, as undelivered
 // messages leave the queue after message.timeout.ms at the latest.
 constexpr int kRoomWaitMs = 100;
@@ -131,7 +136,8 @@ rd_kafka_vu_t header_argument(const std::string& name, std::string_view value) {
 }  // namespace
 
 Status KafkaProducer::produce(const std::string& topic, std::int32_t rows, const Origin* keys,
-                              const Origin& values, const Headers& headers, const RowHeaders& row_headers) {
+                              const Origin& values, const Headers& headers, const RowHeaders& row_headers,
+                              bool* must_abort) {
     Texts key_of(keys), value_of(&values);
     std::vector<Texts> row_header_of;
     for (const auto& [name, texts] : row_headers) row_header_of.emplace_back(texts.get());
@@ -162,12 +168,14 @@ Status KafkaProducer::produce(const std::string& topic, std::int32_t rows, const
             const std::string text = library_->error_string(error);
             library_->error_destroy(error);
             // A transaction takes no more after a message that was not delivered: that one is the cause.
-            library_->poll(client_, code == kQueueFull ? kRoomWaitMs : 0);
-            if (code != kQueueFull) {
-                OMNI_RETURN_NOT_OK(delivery());
-                return failed("kafka topic " + topic, code, text);
+            library_->poll(client_, kRoomWaitMs);
+            if (const Status lost = delivery(); !lost.ok()) {
+                *must_abort = code == kState && heals(undelivered_error_);
+                return lost;
             }
-            OMNI_RETURN_NOT_OK(delivery());
+            if (code == kQueueFull) continue;
+            *must_abort = code == kState;  // the transaction has failed meanwhile
+            return failed("kafka topic " + topic, code, text);
         }
     }
     library_->poll(client_, 0);
@@ -218,14 +226,18 @@ Status KafkaProducer::send_offsets(const std::vector<KafkaPartition>& offsets, K
     library_->consumer_group_metadata_destroy(member);
     const Status undelivered = delivery();
     const Status status = finish("sending the offsets", error, must_abort);
-    return status.ok() || undelivered.ok() ? status : undelivered;
+    if (status.ok() || undelivered.ok()) return status;
+    *must_abort = *must_abort && heals(undelivered_error_);
+    return undelivered;
 }
 
 Status KafkaProducer::commit(int timeout_ms, bool* must_abort) {
     rd_kafka_error_s* error = library_->commit_transaction(client_, timeout_ms);
     const Status undelivered = delivery();
     const Status status = finish("committing", error, must_abort);
-    return status.ok() || undelivered.ok() ? status : undelivered;
+    if (status.ok() || undelivered.ok()) return status;
+    *must_abort = *must_abort && heals(undelivered_error_);
+    return undelivered;
 }
 
 Status KafkaProducer::abort(int timeout_ms) {

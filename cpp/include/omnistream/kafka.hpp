@@ -201,7 +201,7 @@ public:
     // without a key has none, one without a value is a tombstone. Waits while the local queue is full.
     using RowHeaders = std::vector<std::pair<std::string, std::shared_ptr<const Origin>>>;
     Status produce(const std::string& topic, std::int32_t rows, const Origin* keys, const Origin& values,
-                   const Headers& headers, const RowHeaders& row_headers);
+                   const Headers& headers, const RowHeaders& row_headers, bool* must_abort);
     // Waits until all that was produced is delivered. The first message that could not be is an error, here
     // or at the next call.
     Status flush(int timeout_ms);
