@@ -333,8 +333,8 @@ def _read_time(
     # A run with an end must not depend on how long its messages took to come.
     idle = IDLE_TIMEOUT_MS if kafka is not None and not kafka.until else 0
     idle_timeout_ms = table.duration("idle_timeout", f"{idle}ms", "1m")
-    if "idle_timeout" in table and idle_timeout_ms and (source is None or source.type == "file"):
-        table.add("idle_timeout", "a file that was read to its end is idle at once", "remove it")
+    if "idle_timeout" in table and idle_timeout_ms and kafka is None:
+        table.add("idle_timeout", "only partitions of Kafka are waited for", "remove it")
     table.finish()
     return TimeSpec(column, max_disorder_ms, idle_timeout_ms)
 

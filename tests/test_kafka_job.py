@@ -163,6 +163,11 @@ def test_exactly_once_is_for_kafka_input(tmp_path: Any) -> None:
     assert "a transaction needs offsets of Kafka to carry" in told
 
 
+def test_only_partitions_of_kafka_are_waited_for() -> None:
+    told = mistakes(source={"type": "stdin"}, time__idle_timeout="1m", sink=[])
+    assert "time.idle_timeout: only partitions of Kafka are waited for" in told
+
+
 def test_columns_of_messages_are_columns_of_rows() -> None:
     columns = {
         "sent": "timestamp",
