@@ -595,6 +595,14 @@ PYBIND11_MODULE(_core, m) {
             without_gil([&] { return self.decoder.decode_messages(origin, &decoded); });
             return decoded_to_python(decoded);
         });
+    m.def("encode_avro", [](const py::object& rows, const std::string& frame) {
+        const auto batch = state_batch(rows);
+        auto encoded = std::make_shared<Batch>();
+        encoded->rows = batch->rows;
+        encoded->origin = batch->origin;
+        without_gil([&] { return encode_avro(*batch, frame, &encoded->columns.emplace_back()); });
+        return encoded;
+    });
     py::class_<PythonMessages>(m, "Messages")
         .def(py::init([](const py::object& messages, std::string source, std::int32_t partition,
                          std::int64_t first_position) {

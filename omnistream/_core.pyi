@@ -73,6 +73,9 @@ class AvroDecoder:
     def decode_block(self, block: MessageBlock) -> tuple[Batch, Batch, dict[str, int]]:
         """Messages of one Kafka partition to (batch, rejects, counts). A block can be decoded once."""
 
+def encode_avro(rows: object, frame: bytes) -> Batch:
+    """Rows as Avro records behind a frame, in one column ``value`` (binary)."""
+
 class Messages:
     """Messages that Python decodes, with where they come from."""
 

@@ -15,6 +15,9 @@ import pyarrow as pa
 
 from omnistream import _core
 from omnistream.librdkafka import librdkafka_path
+from omnistream.registry import Registry
+from omnistream.sink.arrow_messages import INTERVAL_COLUMNS, PART, arrow_messages
+from omnistream.sink.avro import AvroRows
 from omnistream.sink.json_text import check_json_types, join_text, json_objects, json_text
 from omnistream.sink.staging import conform
 from omnistream.spec import DeadLetterSpec, JobSpec, SinkSpec
@@ -57,8 +60,8 @@ REJECT_HEADERS = {
     "field": "field",
     "byte_offset": "byte_offset",
 }
-# A result's values, by sink.format: a function from a batch to an Arrow array with a value per row.
-RESULT_FORMATS: dict[str, Callable[[pa.RecordBatch], Any]] = {"json": json_objects}
+# From a batch to an Arrow array of messages, and rows that say for each which key and which revision it has.
+Encoder = Callable[[pa.RecordBatch], tuple[Any, pa.RecordBatch]]
 
 
 class Producer:
@@ -84,7 +87,9 @@ class Producer:
     def sink(self, spec: SinkSpec, schema: pa.Schema) -> KafkaSink:
         """Open the sink of one output."""
         key = result_key(self._job, spec.output, schema, spec.key)
-        return KafkaSink(self, spec.topic, schema, self._job.name, spec.output, key, spec.format)
+        if spec.format == "arrow" and key is not None:
+            key = [column for column in INTERVAL_COLUMNS if column in schema.names] + [PART]
+        return KafkaSink(self, spec, schema, self._job.name, key, encoder(spec, schema, self._job))
 
     def dead_letter(self, spec: DeadLetterSpec) -> KafkaDeadLetter:
         """Open the sink of rejects."""
@@ -147,6 +152,23 @@ def member_of(job: JobSpec) -> str:
     return job.source.kafka.member if job.source is not None and job.source.kafka is not None else "0"
 
 
+def encoder(spec: SinkSpec, schema: pa.Schema, job: JobSpec) -> Encoder:
+    """Return what makes messages of the rows of a sink.
+
+    Raises
+    ------
+    SinkError
+        For columns that the format does not have, or a registry that refuses the schema.
+    """
+    if spec.format == "arrow":
+        return arrow_messages
+    if spec.format == "avro":
+        avro_rows = AvroRows(schema, spec.output, spec.topic, Registry(dict(job.registry)))
+        return lambda rows: (avro_rows(rows), rows)
+    check_json_types(schema)
+    return lambda rows: (json_objects(rows), rows)
+
+
 class KafkaSink:
     """Results as messages.
 
@@ -154,38 +176,38 @@ class KafkaSink:
     ----------
     key : sequence of str or None
         Columns whose values, behind the names of job and output, are the key; None: messages have no key.
+    encode : callable
+        Makes messages of rows.
     """
 
     def __init__(
         self,
         producer: Producer,
-        topic: str,
+        spec: SinkSpec,
         schema: pa.Schema,
         job: str,
-        output: str,
         key: Sequence[str] | None,
-        format_: str = "json",
+        encode: Encoder,
     ) -> None:
-        check_json_types(schema)
         self._producer = producer
-        self._topic = topic
+        self._topic = spec.topic
         self._schema = schema
         self._key = key
-        self._names = [job, output]
-        self._values = RESULT_FORMATS[format_]
-        self._headers = [(f"{HEADER}job", job), (f"{HEADER}window", output)]
-        self.paths = [f"kafka:{topic}"]
+        self._names = [job, spec.output]
+        self._encode = encode
+        self._headers = [(f"{HEADER}job", job), (f"{HEADER}window", spec.output)]
+        self.paths = [f"kafka:{spec.topic}"]
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Hand a batch to the producer."""
-        rows = conform(batch, self._schema, self._topic)
+        values, rows = self._encode(conform(batch, self._schema, self._topic))
         headers, row_headers = list(self._headers), []
         if "revision" in rows.schema.names:
             row_headers.append((f"{HEADER}revision", rows.column("revision").cast(pa.large_utf8())))
         else:
             headers.append((f"{HEADER}revision", "0"))
         keys = None if self._key is None else self._keys(rows)
-        self._producer.produce(self._topic, self._values(rows), keys, headers, row_headers)
+        self._producer.produce(self._topic, values, keys, headers, row_headers)
 
     def _keys(self, rows: pa.RecordBatch) -> Any:
         """Return a JSON array for each row: job, output, and the values that tell results apart."""

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "omnistream/decode.hpp"
@@ -72,5 +73,9 @@ private:
     class Impl;
     std::unique_ptr<Impl> impl_;
 };
+
+// Rows as Avro records, each behind the same `frame`: a binary column `value`. Every field is a union of null
+// and its type, in the order of the columns.
+Status encode_avro(const Batch& rows, std::string_view frame, Column* out);
 
 }  // namespace omnistream
