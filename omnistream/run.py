@@ -20,7 +20,7 @@ from omnistream.pipeline import Metrics, Pipeline
 from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
 from omnistream.sink.stdout import StdoutSink
 from omnistream.source import Block, Position, open_source
-from omnistream.spec import REJECTS, CheckpointSpec, JobSpec
+from omnistream.spec import REJECTS, CheckpointSpec, JobSpec, SourceSpec
 
 if TYPE_CHECKING:
     from omnistream.sink.kafka import Producer
@@ -32,6 +32,27 @@ PROGRESS_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    """How far one partition is; None for what nobody knows.
+
+    Attributes
+    ----------
+    position : int or None
+        The next line or offset.
+    lag : int or None
+        Messages that are still to be read, of a topic.
+    watermark_ms : int
+        How far the partition's own event time has come.
+    """
+
+    source: str
+    partition: int
+    position: int | None
+    lag: int | None
+    watermark_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is."""
 
@@ -40,6 +61,7 @@ class Progress:
     bytes_read: int
     bytes_total: int  # 0 where nobody knows it
     messages_before: int = 0  # that the checkpoint had counted already
+    partitions: tuple[PartitionProgress, ...] = ()
 
     @property
     def events_per_second(self) -> float:
@@ -149,14 +171,50 @@ def run_job(
     if job.source is None:
         raise JobError([f'{job.file}: source: is missing; add [source] with path = "orders.ndjson"'])
     stop = stop or Stop()
-    if job.source.type == "kafka":
-        from omnistream.run_kafka import run_kafka  # loads a Kafka client, which other jobs do without
+    with ExitStack() as observers:
+        if job.metrics is not None:
+            from omnistream.monitoring import serving_metrics
 
-        return run_kafka(job, on_progress, stop)
+            on_progress = _both(observers.enter_context(serving_metrics(job)), on_progress)
+        if job.source.type == "kafka":
+            from omnistream.run_kafka import run_kafka  # loads a Kafka client, which other jobs do without
+
+            return run_kafka(job, on_progress, stop)
+        return _run_job(job, job.source, on_progress, stop)
+
+
+def _both(
+    first: Callable[[Progress], None], second: Callable[[Progress], None] | None
+) -> Callable[[Progress], None]:
+    def observe(progress: Progress) -> None:
+        first(progress)
+        if second is not None:
+            second(progress)
+
+    return observe
+
+
+def partition_progress(
+    pipeline: Pipeline, places: Mapping[tuple[str, int], tuple[int | None, int | None]]
+) -> tuple[PartitionProgress, ...]:
+    """Return how far each partition is; `places` has the next position and the lag of those known."""
+    disorder_ms = pipeline.job.time.max_disorder_ms
+    found = []
+    for each in pipeline.clean.watermark.snapshot()["partitions"]:
+        source, partition = each["source"], each["partition"]
+        position, lag = places.get((source, partition), (None, None))
+        watermark_ms = each["max_event_time_ms"] - disorder_ms
+        found.append(PartitionProgress(source, partition, position, lag, watermark_ms))
+    return tuple(found)
+
+
+def _run_job(
+    job: JobSpec, spec: SourceSpec, on_progress: Callable[[Progress], None] | None, stop: Stop
+) -> RunResult:
     pipeline, positions, resumed = _start(job)
-    source = open_source(job.source, positions)
+    source = open_source(spec, positions)
     # Standard input may pause: what is there is worked on before more is waited for.
-    ahead = job.source.type == "file"
+    ahead = spec.type == "file"
     blocks = pipeline.decode_ahead(source) if ahead else ((block, block.data) for block in source)
     started = reported = saved = time.monotonic()
     messages_before = pipeline.metrics().messages
@@ -165,8 +223,14 @@ def run_job(
     refused: MemoryLimitError | None = None
 
     def progress() -> Progress:
+        place = {} if at is None or at[0] not in positions else {at: (positions[at[0]].line, None)}
         return Progress(
-            pipeline.metrics(), time.monotonic() - started, bytes_read, bytes_total, messages_before
+            pipeline.metrics(),
+            time.monotonic() - started,
+            bytes_read,
+            bytes_total,
+            messages_before,
+            partition_progress(pipeline, place) if on_progress is not None else (),
         )
 
     with ExitStack() as on_failure:

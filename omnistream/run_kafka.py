@@ -20,6 +20,7 @@ from omnistream.run import (
     all_sinks,
     open_job_producer,
     open_sinks,
+    partition_progress,
     paths_of,
     write_outputs,
 )
@@ -166,5 +167,9 @@ class _Run:
             self.on_progress(self.progress())
 
     def progress(self) -> Progress:
-        metrics = self.delivery.pipeline.metrics()
-        return Progress(metrics, time.monotonic() - self.started, self.source.bytes_read, 0)
+        pipeline = self.delivery.pipeline
+        partitions = partition_progress(
+            pipeline, {partition: self.source.place_of(partition) for partition in self.source.positions}
+        )
+        elapsed_s = time.monotonic() - self.started
+        return Progress(pipeline.metrics(), elapsed_s, self.source.bytes_read, 0, partitions=partitions)

@@ -244,6 +244,12 @@ class KafkaSource:
         """Whether all messages that the partition had when it was last asked for more have been taken."""
         return partition in self._caught_up
 
+    def place_of(self, partition: Partition) -> tuple[int | None, int | None]:
+        """Return the next offset of a partition that is read, and how many are behind it; None: not known."""
+        offset = self.positions[partition]
+        end = self.consumer.high_watermark(*partition)
+        return (None, None) if offset < 0 else (offset, None if end < 0 else max(0, end - offset))
+
     @property
     def ended(self) -> bool:
         """Whether a run with an end has come to it in every partition."""
