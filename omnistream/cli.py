@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from omnistream.errors import JobError, OmnistreamError
+
+log = logging.getLogger(__name__)
 
 EXIT_RUN, EXIT_JOB = 1, 2
 
@@ -54,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, OmnistreamError | OSError | MemoryError):
             text = f"internal error: {type(error).__name__}: {text}; --debug shows where"
-        print(f"omnistream: {text}", file=sys.stderr)
+        if getattr(options, "log_format", "text") == "json":
+            log.error(text)
+        else:
+            print(f"omnistream: {text}", file=sys.stderr)
         return EXIT_RUN
 
 
@@ -92,12 +98,48 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--overwrite", action="store_true", help="replace what earlier runs have written")
     run.add_argument("--quiet", action="store_true", help="show no progress on a terminal, either")
+    run.add_argument(
+        "--metrics-port", type=_port, metavar="PORT", help="serve figures to Prometheus at this port"
+    )
+    run.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="json: a line per event on stderr"
+    )
 
     check = command("check", _check, "Check jobs and read no data: prints every mistake.", overridden)
     check.add_argument("jobs", nargs="+", metavar="job", help="TOML files")
 
     explain = command("explain", _explain, "Print the stages of a job and the device of each.", overridden)
     explain.add_argument("job", help="the job's TOML file")
+
+    lag = command("lag", _lag, "Show how far a Kafka job is in each partition.", overridden)
+    lag.add_argument("job", help="the job's TOML file")
+    lag.add_argument("--json", action="store_true", help="print one JSON object")
+
+    dlq = command("dlq", _dlq, "Send rejected messages back.")
+    replays = dlq.add_subparsers(title="actions", required=True, metavar="ACTION", dest="dlq_action")
+    replay = replays.add_parser(
+        "replay",
+        help="Read dead letters, mend them and send them to their topics; counts only, without --send.",
+        parents=[shared, overridden],
+    )
+    replay.add_argument("job", help="the job's TOML file")
+    replay.add_argument("--from", dest="origin", default="", metavar="FILE", help="default: [dead_letter]")
+    replay.add_argument("--to", default="", metavar="TOPIC", help="default: where each message came from")
+    replay.add_argument(
+        "--reason", action="append", default=[], help="which ones (default: all that decode refused)"
+    )
+    replay.add_argument(
+        "--mend", action="append", default=[], metavar="PATH=JSON", help="set a value of each JSON message"
+    )
+    replay.add_argument(
+        "--command",
+        default="",
+        metavar="COMMAND",
+        help="a shell command that mends a message, stdin to stdout",
+    )
+    replay.add_argument("--again", action="store_true", help="also what was sent before")
+    replay.add_argument("--send", action="store_true", help="send, and remember what was sent")
+    replay.add_argument("--json", action="store_true", help="print one JSON object")
 
     generate = command("generate", _generate, "Write seeded, realistic apparel orders as NDJSON.")
     generate.add_argument("--events", type=_count, default=100_000, help="how many (default: %(default)s)")
@@ -174,14 +216,27 @@ def _run(options: argparse.Namespace) -> int:
             [f"{job.file}: sink: standard output is taken by --json; write to a file, or drop --json"]
         )
 
+    from dataclasses import replace
+
+    from omnistream.logs import log_json
     from omnistream.progress import Display
     from omnistream.run import Stop, run_job
+    from omnistream.spec import MetricsSpec
 
     if options.overwrite:
         job = job.overwriting()
-    with Stop() as stop, Display(job.name, quiet=options.quiet) as display:
+    if options.metrics_port is not None:
+        job = replace(job, metrics=replace(job.metrics or MetricsSpec(), port=options.metrics_port))
+    as_json = options.log_format == "json"
+    if as_json:
+        log_json(job.name)
+        log.info("job started", extra={"fields": {"source": job.source.type if job.source else ""}})
+    with Stop() as stop, Display(job.name, quiet=options.quiet or as_json) as display:
         result = run_job(job, on_progress=display.update if display.active else None, stop=stop)
-    display.finish(result)
+    if as_json:
+        log.info("job ended", extra={"fields": result.to_dict()})
+    else:
+        display.finish(result)
     if options.json:
         print(json.dumps(result.to_dict()))
     return 128 + stop.signal if stop.signal else 0
@@ -211,6 +266,38 @@ def _explain(options: argparse.Namespace) -> int:
     from omnistream.pipeline import Pipeline
 
     print(Pipeline(load_job(options.job, options.overrides)).explain())
+    return 0
+
+
+def _lag(options: argparse.Namespace) -> int:
+    from omnistream.job import load_job
+    from omnistream.lag import describe, lag_of
+
+    lags = lag_of(load_job(options.job, options.overrides, needs_source=True))
+    total = sum(each.lag for each in lags)
+    document = {"lag": total, "partitions": [each.to_dict() for each in lags]}
+    print(json.dumps(document) if options.json else describe(lags))
+    return 0
+
+
+def _dlq(options: argparse.Namespace) -> int:
+    from omnistream import dead_letters
+    from omnistream.job import load_job
+
+    job = load_job(options.job, options.overrides)
+    corrections = [dead_letters.setting(each) for each in options.mend]
+    if options.command:
+        corrections.append(dead_letters.command(options.command))
+    done = dead_letters.replay(
+        job,
+        options.origin,
+        reasons=options.reason,
+        corrections=corrections,
+        to=options.to,
+        again=options.again,
+        send=options.send,
+    )
+    print(json.dumps(done.to_dict()) if options.json else dead_letters.describe(done, options.send))
     return 0
 
 
@@ -308,6 +395,13 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return count
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port, 1 to 65535")
+    return port
 
 
 def _share(text: str) -> float:

@@ -44,6 +44,7 @@ from omnistream.schema import BUILTIN, Schema
 from omnistream.spec import (
     DAY_MS,
     INTERVAL_COLUMNS,
+    METRICS_PORT,
     REJECTS,
     ROWS,
     AmountSpec,
@@ -53,6 +54,7 @@ from omnistream.spec import (
     DuplicatesSpec,
     FeaturesSpec,
     JobSpec,
+    MetricsSpec,
     SinkSpec,
     SourceSpec,
     StateSpec,
@@ -187,6 +189,8 @@ def parse_job(
 
     places: dict[str, str] = {}
     sinks = [_read_sink(table, base, outputs, places) for table in top.tables("sink")]
+    if any(sink.format == "avro" for sink in sinks) and not registry:
+        top.add("schema_registry", "is missing, and a sink writes Avro", 'add it with url = "..."')
     dead_letter_table = top.table("dead_letter")
     dead_letter = None if dead_letter_table is None else _read_dead_letter(dead_letter_table, base, places)
     state = _read_state(_table(top, "state"))
@@ -194,6 +198,8 @@ def parse_job(
     checkpoint = None if checkpoint_table is None else _read_checkpoint(checkpoint_table, base, places)
     if checkpoint is not None and source is not None and source.type == "stdin":
         top.add("checkpoint", "standard input cannot be read again from there", "remove it, or read files")
+    metrics_table = top.table("metrics")
+    metrics = None if metrics_table is None else _read_metrics(metrics_table)
     producer = read_producer(top, source)
     check_delivery(top, source, sinks, dead_letter, checkpoint, producer)
     top.finish()
@@ -218,6 +224,7 @@ def parse_job(
         state=state,
         checkpoint=checkpoint,
         messages=messages,
+        metrics=metrics,
         registry=registry,
         producer=producer,
         file=file,
@@ -655,8 +662,10 @@ def _read_kafka_sink(
     table: Table, output: str, columns: Mapping[str, str] | None, places: dict[str, str]
 ) -> SinkSpec:
     topic = read_topic(table, places, example=output or "sales")
-    format_: Any = table.text("format", default="json", choices=("json",))
+    format_: Any = table.text("format", default="json", choices=("json", "avro", "arrow"))
     key = table.texts("key", single=True)
+    if format_ == "arrow" and key:
+        table.add("key", 'makes no sense with format = "arrow"', "remove it: a message holds many rows")
     for column in key:
         if columns and column not in columns:
             table.add("key", f"{quoted(column)} is not a column of {quoted(output)}", _some_of(columns))
@@ -690,6 +699,13 @@ def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> Checkp
     delivery: Any = table.text("delivery", default="at_least_once", choices=choices)
     table.finish()
     return CheckpointSpec(path, interval_ms, delivery)
+
+
+def _read_metrics(table: Table) -> MetricsSpec:
+    port = table.integer("port", default=METRICS_PORT, low=1, high=65_535)
+    address = table.text("address", default="0.0.0.0")
+    table.finish()
+    return MetricsSpec(port, address)
 
 
 def _read_mode(table: Table) -> Any:

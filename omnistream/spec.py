@@ -306,7 +306,7 @@ class SinkSpec:
     partition_by: tuple[str, ...] = ()
     mode: Mode = "error"
     topic: str = ""  # of Kafka, as the rest
-    format: Literal["json"] = "json"
+    format: Literal["json", "avro", "arrow"] = "json"
     key: tuple[str, ...] = ()  # columns; empty: what names a result
 
 
@@ -334,6 +334,17 @@ class CheckpointSpec:
     path: str
     interval_ms: int = 60_000
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+
+
+METRICS_PORT = 9108
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSpec:
+    """Where a running job serves its figures to Prometheus."""
+
+    port: int = METRICS_PORT
+    address: str = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +384,7 @@ class JobSpec:
     state: StateSpec = field(default_factory=StateSpec)
     checkpoint: CheckpointSpec | None = None
     messages: MessageSpec = field(default_factory=MessageSpec)
+    metrics: MetricsSpec | None = None
     registry: KafkaSettings = ()
     producer: KafkaSettings = ()
     file: str = "<dict>"

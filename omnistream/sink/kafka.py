@@ -16,7 +16,7 @@ import pyarrow as pa
 from omnistream import _core
 from omnistream.librdkafka import librdkafka_path
 from omnistream.registry import Registry
-from omnistream.sink.arrow_messages import INTERVAL_COLUMNS, PART, arrow_messages
+from omnistream.sink.arrow_messages import arrow_messages
 from omnistream.sink.avro import AvroRows
 from omnistream.sink.json_text import check_json_types, join_text, json_objects, json_text
 from omnistream.sink.staging import conform
@@ -87,8 +87,6 @@ class Producer:
     def sink(self, spec: SinkSpec, schema: pa.Schema) -> KafkaSink:
         """Open the sink of one output."""
         key = result_key(self._job, spec.output, schema, spec.key)
-        if spec.format == "arrow" and key is not None:
-            key = [column for column in INTERVAL_COLUMNS if column in schema.names] + [PART]
         return KafkaSink(self, spec, schema, self._job.name, key, encoder(spec, schema, self._job))
 
     def dead_letter(self, spec: DeadLetterSpec) -> KafkaDeadLetter:
