@@ -1,5 +1,5 @@
-// Rows to Avro records, each field a union of null and its type: what avro_schema() in omnistream/sink/avro.py
-// says.
+// Rows to Avro records, each field a union of null and its type: what avro_schema() in
+// omnistream/sink/avro.py says.
 #include <bit>
 #include <limits>
 
@@ -47,7 +47,8 @@ void put_value(const Column& column, std::int64_t row, Array<char>* out) {
             break;
         case Type::float64: {
             const auto raw = std::bit_cast<std::uint64_t>(column.lanes<double>()[row]);
-            for (int shift = 0; shift < 64; shift += 8) out->push_back(static_cast<char>(raw >> shift & 0xff));
+            for (int shift = 0; shift < 64; shift += 8)
+                out->push_back(static_cast<char>(raw >> shift & 0xff));
             break;
         }
         case Type::dictionary:

@@ -384,6 +384,21 @@ LEAVES = (
 )  # fmt: skip
 
 
+# What a writer has where a job's schema has a place: mostly what is asked for.
+SHAPES = ["as asked"] * 15 + ["union", "union", "leaf", "map", "array"]
+TEXTUAL = ("string", "string", "bytes")
+FITTING = {
+    "string": TEXTUAL,
+    "dictionary": TEXTUAL,
+    "int32": ("int", "long"),
+    "int64": ("int", "long"),
+    "decimal": ("int", "double", "float", LEAVES[-2], LEAVES[-1]),
+    "float64": ("float", "double", "long"),
+    "bool": ("boolean",),
+    "timestamp": (*LEAVES[8:11], "string", "long"),
+}
+
+
 class Writers:
     """Draws writer schemas that fit a job's schema here and there, and bytes that fit a writer."""
 
@@ -391,29 +406,34 @@ class Writers:
         self.draw = draw
         self.names = 0
         self.places = reference.places_of(schema)
+        self.fitting = {each["path"][-1]: each["type"] for each in schema["fields"]}
 
     def name(self) -> str:
         self.names += 1
         return f"N{self.names}"
 
-    def type_for(self, place: Any, depth: int = 0) -> Any:
-        drawn = self.draw(st.integers(0, 9))
-        if drawn == 0 or depth > 4:
+    def type_for(self, place: Any, depth: int = 0, key: str = "") -> Any:
+        shape = self.draw(st.sampled_from(SHAPES))
+        if depth > 4:
             return self.leaf()
-        if drawn == 1:
-            return self.union(place, depth)
-        if drawn == 2:
-            return {
-                "type": "map",
-                "values": self.type_for(self.draw(st.sampled_from([*self.inner(place), {}])), depth + 1),
-            }
-        if drawn == 3:
+        if shape == "leaf":
+            return self.leaf()
+        if shape == "union":
+            return self.union(place, depth, key)
+        if shape == "map":
+            inner = self.draw(st.sampled_from([*self.inner(place), {}]))
+            return {"type": "map", "values": self.type_for(inner, depth + 1, key)}
+        if shape == "array":
             return {"type": "array", "items": self.type_for({}, depth + 1)}
+        if key in self.fitting:
+            return self.draw(st.sampled_from(FITTING[self.fitting[key]]))
         if not isinstance(place, dict):
             return self.leaf()
         if reference.ELEMENT in place:
             return {"type": "array", "items": self.type_for(place[reference.ELEMENT], depth + 1)}
-        fields = [(key.decode(), self.type_for(inner, depth + 1)) for key, inner in place.items()]
+        fields = [
+            (key.decode(), self.type_for(inner, depth + 1, key.decode())) for key, inner in place.items()
+        ]
         fields += [(f"extra{n}", self.type_for({}, depth + 3)) for n in range(self.draw(st.integers(0, 2)))]
         fields = self.draw(st.permutations(fields))
         if self.draw(st.integers(0, 4)) == 0:
@@ -424,8 +444,8 @@ class Writers:
     def inner(self, place: Any) -> list[Any]:
         return list(place.values()) if isinstance(place, dict) and reference.ELEMENT not in place else []
 
-    def union(self, place: Any, depth: int) -> Any:
-        branch = self.type_for(place, depth + 1)
+    def union(self, place: Any, depth: int, key: str) -> Any:
+        branch = self.type_for(place, depth + 1, key)
         if isinstance(branch, list):
             return branch
         return self.draw(st.permutations(["null", branch, self.leaf()]))
@@ -487,6 +507,9 @@ class Writers:
 
 NUMBERS = (
     0,
+    3,
+    40,
+    500,
     1,
     -1,
     63,
