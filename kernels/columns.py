@@ -15,7 +15,7 @@ from omnistream.kernels.launch import Launcher
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceColumn:
+class Lane:
     """Lanes of one column.
 
     Attributes
@@ -38,12 +38,12 @@ class DeviceColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceBatch:
+class CleanRows:
     """Rows on the device, after clean.
 
     Attributes
     ----------
-    columns : mapping of str to DeviceColumn
+    columns : mapping of str to Lane
     table_rows : int
         How many rows the columns have.
     count : int
@@ -56,7 +56,7 @@ class DeviceBatch:
         The partition that new keys belong to.
     """
 
-    columns: Mapping[str, DeviceColumn]
+    columns: Mapping[str, Lane]
     table_rows: int
     count: int
     rows: Any
@@ -66,7 +66,7 @@ class DeviceBatch:
 
 def upload(
     launcher: Launcher, clean: _core.CleanBatch, names: Iterable[str], types: Mapping[str, str]
-) -> DeviceBatch:
+) -> CleanRows:
     """Copy the columns that are named, and the survivors, to the device."""
     table = pa.record_batch(clean.batch)
     survivors = pa.record_batch(clean.survivors())
@@ -77,7 +77,7 @@ def upload(
         if index < 0:
             raise SchemaError(f"the batch has no column '{name}'")
         columns[name] = _upload_column(launcher, table.column(index), types[name])
-    return DeviceBatch(
+    return CleanRows(
         columns,
         table.num_rows,
         count,
@@ -87,7 +87,7 @@ def upload(
     )
 
 
-def _upload_column(launcher: Launcher, column: pa.Array, kind: str) -> DeviceColumn:
+def _upload_column(launcher: Launcher, column: pa.Array, kind: str) -> Lane:
     dictionary = None
     if pa.types.is_dictionary(column.type):
         dictionary, column = column.dictionary, column.indices
@@ -100,7 +100,7 @@ def _upload_column(launcher: Launcher, column: pa.Array, kind: str) -> DeviceCol
         offsets = np.frombuffer(buffers[1], np.int32)[: length + 1] if length else np.zeros(1, np.int32)
         size = int(offsets[-1])
         texts = np.frombuffer(buffers[2], np.uint8)[:size] if size else np.zeros(0, np.uint8)
-        return DeviceColumn(launcher.to_device(texts), validity, launcher.to_device(offsets))
+        return Lane(launcher.to_device(texts), validity, launcher.to_device(offsets))
     lanes: np.ndarray[Any, Any]
     if kind == "bool":
         lanes = np.unpackbits(np.frombuffer(buffers[1], np.uint8), count=length, bitorder="little")
@@ -109,4 +109,4 @@ def _upload_column(launcher: Launcher, column: pa.Array, kind: str) -> DeviceCol
     else:
         lane = {"int32": np.int32, "dictionary": np.int32, "float64": np.float64}.get(kind, np.int64)
         lanes = np.frombuffer(buffers[1], lane)[:length]
-    return DeviceColumn(launcher.to_device(np.ascontiguousarray(lanes)), validity, None, dictionary)
+    return Lane(launcher.to_device(np.ascontiguousarray(lanes)), validity, None, dictionary)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from omnistream import _core
 from omnistream.errors import SchemaError, StateError
-from omnistream.kernels.columns import DeviceBatch, upload
+from omnistream.kernels.columns import CleanRows, upload
 from omnistream.kernels.encode import DeviceDictionary, add_texts
 from omnistream.kernels.launch import Launcher
 from omnistream.kernels.numbering import Numbering, Stage
@@ -234,7 +234,7 @@ class DeviceWindow:
 
     # ---- push: place, look up, add
 
-    def push(self, batch: _core.CleanBatch | DeviceBatch) -> list[int]:
+    def push(self, batch: _core.CleanBatch | CleanRows) -> list[int]:
         """Aggregate rows; return the row numbers of those that came late.
 
         Raises
@@ -245,7 +245,7 @@ class DeviceWindow:
             When a sum overflows; the window is of no use any more until `restore`.
         """
         self._check()
-        if not isinstance(batch, DeviceBatch):
+        if not isinstance(batch, CleanRows):
             batch = upload(self._launcher, batch, self._columns_used(), self._types)
         if batch.count == 0:
             return []
@@ -280,7 +280,7 @@ class DeviceWindow:
         if self._failed is not None:
             raise StateError(self._failed)
 
-    def _check_times(self, batch: DeviceBatch) -> None:
+    def _check_times(self, batch: CleanRows) -> None:
         name = self._spec["time_column"]
         validity = batch.columns[name].validity
         if validity is None:
@@ -293,7 +293,7 @@ class DeviceWindow:
                 f"window '{self._spec['name']}': '{name}' of row {null[0]} is null; make the column required"
             )
 
-    def _place(self, batch: DeviceBatch) -> tuple[Any, Any, int]:
+    def _place(self, batch: CleanRows) -> tuple[Any, Any, int]:
         """Return keys of which only the starts are set, which rows are in time, and how many are late."""
         stage, count = self._stage, batch.count
         keys = self._xp.zeros(count * self._words, np.uint64)
@@ -324,7 +324,7 @@ class DeviceWindow:
         start = turned - 2**63
         self._least_start = start if self._least_start is None else min(self._least_start, start)
 
-    def _pack(self, each: _Field, batch: DeviceBatch, by_place: Mapping[str, Any], keys: Any) -> None:
+    def _pack(self, each: _Field, batch: CleanRows, by_place: Mapping[str, Any], keys: Any) -> None:
         column = batch.columns[each.column]
         plain = each.column in by_place
         # Codes of plain text stand by place; whether there is one still stands by row.
@@ -345,7 +345,7 @@ class DeviceWindow:
             keys,
         )
 
-    def _spread(self, by_place: Any, batch: DeviceBatch) -> Any:
+    def _spread(self, by_place: Any, batch: CleanRows) -> Any:
         """Return lanes by row of what stands by place."""
         if batch.rows is None:
             return by_place
@@ -361,7 +361,7 @@ class DeviceWindow:
         floor_ms = self._floors_ms.get(owner, self._floors_ms.get(_core.ALL_OWNERS, LEAST))
         return max(self._closed_ms, floor_ms)
 
-    def _number(self, keys: Any, in_time: Any, batch: DeviceBatch) -> Any:
+    def _number(self, keys: Any, in_time: Any, batch: CleanRows) -> Any:
         """Return the group of each row; new groups get the next rows, and belong to the batch's owner."""
         table, count, words = self._table, batch.count, self._words
         stage = self._stage
@@ -406,7 +406,7 @@ class DeviceWindow:
 
     # ---- weights
 
-    def _weigh(self, batch: DeviceBatch, in_time: Any, late: int) -> dict[str, Any]:
+    def _weigh(self, batch: CleanRows, in_time: Any, late: int) -> dict[str, Any]:
         """Return the weights of each accumulator's rows, shared where they are the same."""
         weights: dict[str, Any] = {}
         for each in self._accumulators:
@@ -451,7 +451,7 @@ class DeviceWindow:
     # ---- accumulators
 
     def _add(
-        self, batch: DeviceBatch, by_place: Mapping[str, Any], groups: Any, weights: Mapping[str, Any]
+        self, batch: CleanRows, by_place: Mapping[str, Any], groups: Any, weights: Mapping[str, Any]
     ) -> None:
         stage, count = self._stage, batch.count
         tiles = -(-count // _TILE)
@@ -499,7 +499,7 @@ class DeviceWindow:
         if may_overflow:
             self._check_overflow(self._launcher.to_host(overflowed))
 
-    def _largest(self, batch: DeviceBatch, weights: Mapping[str, Any]) -> list[int]:
+    def _largest(self, batch: CleanRows, weights: Mapping[str, Any]) -> list[int]:
         """Return by accumulator the largest magnitude that it may add."""
         stage = self._stage
         largest = self._xp.zeros(len(self._accumulators) + 1, np.uint64)
@@ -549,7 +549,7 @@ class DeviceWindow:
                 raise StateError(self._failed)
 
     def _add_distinct(
-        self, each: _Accumulator, batch: DeviceBatch, by_place: Mapping[str, Any], groups: Any, taken: Any
+        self, each: _Accumulator, batch: CleanRows, by_place: Mapping[str, Any], groups: Any, taken: Any
     ) -> None:
         stage, count = self._stage, batch.count
         pairs = next(pairs for pairs in self._pairs if pairs.accumulator is each)
