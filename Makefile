@@ -26,11 +26,14 @@ test-native: $(VENV)/.test
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
-# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer, and what the CUDA sources do on the host launcher.
 test-sanitize: $(VENV)/.test
 	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_FLAGS) -DOMNISTREAM_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+	OMNISTREAM_HOST_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	$(BIN)/python -m pytest -q tests/conformance -k cuda-host
 
 # Decode against itself on arbitrary bytes; needs clang with libFuzzer.
 SECONDS = 60

@@ -433,6 +433,11 @@ PYBIND11_MODULE(_core, m) {
                                    for (const Column& column : batch.columns) names.push_back(column.name);
                                    return names;
                                })
+        .def("row_messages",
+             [](const Batch& batch) {
+                 return py::bytes(reinterpret_cast<const char*>(batch.row_message.data()),
+                                  batch.row_message.size() * sizeof(std::int32_t));
+             })
         .def("__arrow_c_schema__", [](const Batch& batch) { return schema_capsule(batch.columns); })
         .def(
             "__arrow_c_array__",

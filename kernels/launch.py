@@ -185,7 +185,8 @@ def build_for_host(stage: str, sanitize: bool) -> Path:
             *(f'omnistream::host::Caller<omnistream::{name}>::kernel("{name}"),' for name in names),
             "};",
             "}",
-            'extern "C" int omnistream_launch(const char* name, unsigned blocks, unsigned threads,',
+            'extern "C" __attribute__((visibility("default")))',
+            "int omnistream_launch(const char* name, unsigned blocks, unsigned threads,",
             "std::size_t count, const std::size_t* sizes, void** arguments, int order, char* text,",
             "std::size_t text_bytes) {",
             "return omnistream::host::launch(kKernels, name, blocks, threads, count, sizes, arguments,",
@@ -194,7 +195,8 @@ def build_for_host(stage: str, sanitize: bool) -> Path:
             "",
         ]
     )
-    flags = ["-std=c++20", "-shared", "-fPIC", "-g1", f"-I{load.FOLDER}", f"-I{_HOST}"]
+    # Hidden, so that no name (``read``, ``Grid``) is taken from another library of the process.
+    flags = ["-std=c++20", "-shared", "-fPIC", "-fvisibility=hidden", "-g1", f"-I{load.FOLDER}", f"-I{_HOST}"]
     flags += ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1"] if sanitize else ["-O2"]
     compiler = [*shlex.split(os.environ.get("CXX", "c++")), *flags]

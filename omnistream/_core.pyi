@@ -8,6 +8,8 @@ class Batch:
 
     rows: int
     names: list[str]
+    def row_messages(self) -> bytes:
+        """An int32 for each row: which message it is from."""
     def __arrow_c_array__(self, requested_schema: object = ...) -> tuple[object, object]: ...
     def __arrow_c_schema__(self) -> object: ...
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 from omnistream import _core
 from tests.engines import (
     CpuEngine,
+    DeviceEngine,
     ReferenceEngine,
     device_engine,
     missing_for_cuda,
@@ -39,23 +40,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(fixture, names, indirect=True, scope="module")
 
 
-def make_engine(name: str, stage: str) -> ReferenceEngine | CpuEngine:
+def make_engine(name: str, stage: str) -> ReferenceEngine | CpuEngine | DeviceEngine:
     if name == "reference":
         return ReferenceEngine()
     if name in ("cuda", "cuda-host"):
         missing = missing_for_cuda(stage) if name == "cuda" else missing_for_cuda_host(stage)
         if missing is not None:
             pytest.skip(f"{name}, {stage}: {missing}")
-        return device_engine(name)
+        return device_engine(name, stage)
     return CpuEngine(name.partition("-")[2] or None)
 
 
 @pytest.fixture(scope="module")
-def engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine:
+def engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine | DeviceEngine:
     # test_window.py and test_window_kinds.py are tests of the stage window.
     return make_engine(request.param, request.module.__name__.rpartition("test_")[2].partition("_")[0])
 
 
 @pytest.fixture(scope="module")
-def decode_engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine:
+def decode_engine(request: pytest.FixtureRequest) -> ReferenceEngine | CpuEngine | DeviceEngine:
     return make_engine(request.param, "decode")

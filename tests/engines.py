@@ -17,6 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from omnistream.avro import parse_avro_schema
+from omnistream.device import probe_cuda
+from omnistream.kernels.decode import Decoded, DeviceDecoder, unsupported
+from omnistream.kernels.launch import CudaLauncher, HostLauncher, Launcher
 from omnistream.time_zone import zone_offsets
 from tests import reference
 
@@ -272,12 +275,21 @@ def lanes(column: pa.Array) -> list[Any]:
 
 
 class DeviceEngine(CpuEngine):
-    """Stages that have kernels run on a launcher's device, the others on the CPU, as in a pipeline."""
+    """Stages that have kernels run on a launcher's device, the others on the CPU, as in a pipeline.
 
-    def __init__(self, launcher: Any, name: str) -> None:
+    What decode leaves on the device is not yet what clean takes, so it runs there for its own tests only.
+    """
+
+    def __init__(self, launcher: Launcher, name: str, stage: str) -> None:
         super().__init__()
         self.launcher = launcher
         self.name = name
+        self.stage = stage
+
+    def decoder(self, schema: dict[str, Any]) -> Any:
+        if self.stage != "decode" or unsupported(schema):
+            return super().decoder(schema)
+        return DeviceDecode(DeviceDecoder(self.launcher, schema))
 
     def window(self, spec: dict[str, Any]) -> CpuWindow:
         from omnistream.kernels.window import DeviceWindow, refusal
@@ -285,14 +297,27 @@ class DeviceEngine(CpuEngine):
         return super().window(spec) if refusal(spec) else CpuWindow(DeviceWindow(self.launcher, spec))
 
 
-def device_engine(name: str) -> DeviceEngine:
-    """Make the engine ``cuda`` or ``cuda-host``."""
-    from omnistream.device import probe_cuda
-    from omnistream.kernels.launch import CudaLauncher, HostLauncher
+@dataclass
+class DeviceDecode:
+    decoder: DeviceDecoder
 
-    return DeviceEngine(
-        HostLauncher() if name == "cuda-host" else CudaLauncher(probe_cuda().gpus[0].arch), name
-    )
+    def lines(self, block: bytes, **origin: Any) -> Result:
+        return self._result(self.decoder.decode_lines(block, **origin))
+
+    def messages(self, messages: list[bytes], **origin: Any) -> Result:
+        return self._result(self.decoder.decode_messages(messages, **origin))
+
+    def _result(self, decoded: Decoded) -> Result:
+        decoded.counts.pop("left")  # says how it was done, not what
+        rows = plain_rows(self.decoder.to_arrow(decoded))
+        rejects = [each for batch in decoded.rejects.to_batches() for each in plain_rows(batch)]
+        return Result(rows, decoded, rejects, decoded.counts)
+
+
+def device_engine(name: str, stage: str) -> DeviceEngine:
+    """Make the engine ``cuda`` or ``cuda-host`` for the tests of a stage."""
+    launcher = HostLauncher() if name == "cuda-host" else CudaLauncher(probe_cuda().gpus[0].arch)
+    return DeviceEngine(launcher, name, stage)
 
 
 def missing_for_cuda_host(stage: str) -> str | None:

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnistream import _core
+from omnistream.kernels.decode import DeviceDecoder, unsupported
+from omnistream.kernels.launch import HostLauncher
 from omnistream.schema import ORDER, ORDER_FLAT, TYPES, Field, Schema
 from tests import reference, strategies
-from tests.engines import CpuEngine, Result
+from tests.engines import CpuEngine, DeviceEngine, Result
 
 
 def every_type(prefix: str = "", **options: Any) -> tuple[Field, ...]:
@@ -276,7 +278,11 @@ def test_zero_lines_are_legal(decode_engine: Any) -> None:
 # ---- found by search: every engine against the reference ----
 
 
-ENGINES = [CpuEngine(isa) for isa in _core.decode_isas()]  # one example tries all of them
+# One example tries all of them; the kernels' threads run in order, or backwards.
+ENGINES = [
+    *[CpuEngine(isa) for isa in _core.decode_isas()],
+    *[DeviceEngine(HostLauncher(order), f"cuda-host-{order}", "decode") for order in (0, 1)],
+]
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -422,8 +428,8 @@ def broken_block(flat: bool) -> tuple[bytes, Result]:
 
 
 @pytest.mark.parametrize("flat", [True, False], ids=["flat", "nested"])
-@pytest.mark.parametrize("fast", ENGINES, ids=lambda engine: engine.isa)
-def test_orders_broken_at_every_byte(fast: CpuEngine, flat: bool) -> None:
+@pytest.mark.parametrize("fast", ENGINES, ids=lambda engine: engine.name)
+def test_orders_broken_at_every_byte(fast: CpuEngine | DeviceEngine, flat: bool) -> None:
     block, expected = broken_block(flat)
     assert expected.counts["rejected"] > 1000
     got = fast.decoder(SCHEMAS["order_flat" if flat else "order"]).lines(block)
@@ -431,8 +437,8 @@ def test_orders_broken_at_every_byte(fast: CpuEngine, flat: bool) -> None:
 
 
 @pytest.mark.parametrize("character", ["a", "é", "鞋", "😀", "\\u00e9", '\\"', "\xff"])
-@pytest.mark.parametrize("fast", ENGINES, ids=lambda engine: engine.isa)
-def test_strings_around_the_edges_of_registers(fast: CpuEngine, character: str) -> None:
+@pytest.mark.parametrize("fast", ENGINES, ids=lambda engine: engine.name)
+def test_strings_around_the_edges_of_registers(fast: CpuEngine | DeviceEngine, character: str) -> None:
     """Every length up to three cache lines, the character at the end, also cut in two."""
     tail = character.encode("latin-1") if character == "\xff" else character.encode()
     messages = []
@@ -445,3 +451,32 @@ def test_strings_around_the_edges_of_registers(fast: CpuEngine, character: str) 
         assert_same(
             fast.decoder(SCHEMAS[name]).messages(messages), meaning_of_messages(SCHEMAS[name], messages)
         )
+
+
+# ---- what a device takes by itself ----
+
+
+@pytest.mark.parametrize(
+    ("schema", "message", "left"),
+    [
+        ("plain", b'{"decimal":12.3456,"int64":5.0,"float64":-2.5e-3,"bool":true,"int32":null}', 0),
+        ("plain", b' { "timestamp" : "2026-11-11T08:00:00.5+01:00" , "other" : [1,{"a":[]}] } ', 0),
+        ("plain", '{"dictionary":"Straße","string":"a\\u00e9\\ud83d\\ude00\\n"}'.encode(), 0),
+        ("order", order(1, flat=False), 0),
+        ("order", json.dumps(dict(reversed(json.loads(order(2, flat=False)).items()))).encode(), 0),
+        ("deep", b'{"order":{"fulfillments":[{"items":[{"sku":"s"}]}],"id":"1"}}', 0),
+        ("plain", b'{"int64":9223372036854775807}', 1),  # more digits than it takes
+        ("plain", b'{"float64":0.1e-30}', 1),  # more than one rounding
+        ("plain", b'{"int64":1,"int64":2}', 1),
+        ("plain", b'{"\\u0061":1}', 1),
+        ("plain", b'{"int64":"no"}', 1),
+        ("arrays", b'[{"n":1}]', None),  # cut up on the CPU
+    ],
+)
+def test_what_the_kernels_leave_to_the_cpu(schema: str, message: bytes, left: int | None) -> None:
+    if left is None:
+        assert "array of messages" in str(unsupported(SCHEMAS[schema]))
+        return
+    decoded = DeviceDecoder(HostLauncher(), SCHEMAS[schema]).decode_messages([message] * 3)
+    assert decoded.counts["left"] == 3 * left
+    assert decoded.counts["messages"] == 3
