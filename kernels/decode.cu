@@ -2,12 +2,14 @@
 //
 //   count_feeds, list_feeds   where the lines end
 //   measure                   one thread a message: is it taken, how many rows has it, how much is unescaped
-//   write_rows                 the same walk again; the rows of each message begin where the scans over
-//                             what was measured say
+//   write_rows                the same walk again; the rows of each message begin where the sums over what
+//   was
+//                             measured say
 //   gather_texts, pack_bits   lanes of strings and of flags to Arrow's buffers
 //
-// Buffers that are read as words begin at a multiple of 8 bytes and are readable to the end of their last
-// word.
+// Four blocks on a multiprocessor leave 64 registers a thread; with the compiler's own choice of 48 they
+// spill. Buffers that are read as words begin at a multiple of 8 bytes and are readable to the end of their
+// last word.
 #include "decode.cuh"
 
 namespace omnistream {
@@ -65,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // Message m is [begins[m], ends[m]); of a line (`lines`) a CR at the end is white space, and blank lines are
 // no messages. `rows[level * messages + m]` are its rows.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     measure(const Head* head, const u64* words, const i64* begins, i64* ends, u32 messages, u32 lines,
             u8* status, i32* rows, i32* unknown, i64* unescaped) {
     for (u32 m = first_item(); m < messages; m += all_threads()) {
@@ -77,27 +79,29 @@ extern "C" __global__ void __launch_bounds__(256)
         i64 at = begin;
         while (at < end && is_space(in[at])) ++at;
         const bool blank = lines != 0 && at == end;
-        Message<false> message(*head, words, Lanes{});
+        Indexed indexed;
+        Message<false> message(*head, words, Lanes{}, indexed);
         const bool taken =
             !blank && end - begin <= static_cast<i64>(head->max_message_bytes) && message.read(begin, end);
         status[m] = taken ? kTaken : blank ? kBlank : kLeft;
         for (u32 level = 0; level < head->levels; ++level)
-            rows[static_cast<u64>(level) * messages + m] = taken ? static_cast<i32>(message.row[level]) : 0;
+            rows[static_cast<u64>(level) * messages + m] = taken ? static_cast<i32>(indexed.row[level]) : 0;
         unknown[m] = taken ? static_cast<i32>(message.unknown) : 0;
         unescaped[m] = taken ? message.unescaped : 0;
     }
 }
 
 // `first_rows` as `rows` above, summed up; `first_bytes[m]`: where in `bytes` its strings are unescaped to.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     write_rows(const Head* head, const u64* words, const i64* begins, const i64* ends, u32 messages,
                const u8* status, const i32* first_rows, const i64* first_bytes, u8* lanes, const i64* at,
                u8* bytes) {
     for (u32 m = first_item(); m < messages; m += all_threads()) {
         if (status[m] != kTaken) continue;
-        Message<true> message(*head, words, Lanes{lanes, at, bytes});
+        Indexed indexed;
+        Message<true> message(*head, words, Lanes{lanes, at, bytes}, indexed);
         for (u32 level = 0; level < head->levels; ++level)
-            message.row[level] = static_cast<u32>(first_rows[static_cast<u64>(level) * messages + m]);
+            indexed.row[level] = static_cast<u32>(first_rows[static_cast<u64>(level) * messages + m]);
         message.unescaped = first_bytes[m];
         message.read(begins[m], ends[m]);
     }

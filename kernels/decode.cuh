@@ -95,20 +95,20 @@ __host__ __device__ inline u64 string_stops(u64 word) {
 // The block as words: it is readable to the end of its last one. Neighbouring bytes cost one load.
 class Bytes {
 public:
-    __host__ __device__ explicit Bytes(const u64* words) : words_(words) {}
+    __host__ __device__ __forceinline__ explicit Bytes(const u64* words) : words_(words) {}
 
-    __host__ __device__ u8 operator[](i64 at) {
+    __host__ __device__ __forceinline__ u8 operator[](i64 at) {
         load(at);
         return static_cast<u8>(word_ >> (8 * (at & 7)));
     }
     // The bytes from `at` to the end of its word, zeros behind them.
-    __host__ __device__ u64 rest_of_word(i64 at) {
+    __host__ __device__ __forceinline__ u64 rest_of_word(i64 at) {
         load(at);
         return word_ >> (8 * (at & 7));
     }
 
 private:
-    __host__ __device__ void load(i64 at) {
+    __host__ __device__ __forceinline__ void load(i64 at) {
         if (at >> 3 == index_) return;
         index_ = at >> 3;
         word_ = words_[index_];
@@ -119,7 +119,7 @@ private:
     u64 word_ = 0;
 };
 
-__host__ __device__ inline bool is_space(u8 byte) {
+__host__ __device__ __forceinline__ bool is_space(u8 byte) {
     return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
 }
 __host__ __device__ inline bool is_digit(u8 byte) {
@@ -132,7 +132,7 @@ __host__ __device__ inline int hex_digit(u8 byte) {
 }
 
 // Four hex digits, or -1.
-__host__ __device__ inline i32 read_hex(Bytes& in, i64 at, i64 end) {
+__host__ __device__ __forceinline__ i32 read_hex(Bytes& in, i64 at, i64 end) {
     if (end - at < 4) return -1;
     i32 value = 0;
     for (i64 i = at; i < at + 4; ++i) {
@@ -151,7 +151,7 @@ struct String {
 };
 
 // From behind the opening quote. False: it breaks, or has no end.
-__host__ __device__ inline bool scan_string(Bytes& in, i64 at, i64 end, String* out) {
+__host__ __device__ __forceinline__ bool scan_string(Bytes& in, i64 at, i64 end, String* out) {
     out->begin = at;
     out->escaped = out->high = false;
     while (at < end) {
@@ -188,7 +188,7 @@ __host__ __device__ inline bool scan_string(Bytes& in, i64 at, i64 end, String* 
     return false;
 }
 
-__host__ __device__ inline bool is_utf8(Bytes& in, i64 at, i64 end) {
+__host__ __device__ __forceinline__ bool is_utf8(Bytes& in, i64 at, i64 end) {
     while (at < end) {
         const u8 first = in[at];
         if (first < 0x80) {
@@ -228,7 +228,7 @@ __host__ __device__ inline u8 meaning_of(u8 escape) {
 
 // The bytes that a scanned string stands for, to `out` unless that is null; returns how many, -1 for a
 // surrogate that stands alone.
-__host__ __device__ inline i64 unescape(Bytes& in, const String& text, u8* out) {
+__host__ __device__ __forceinline__ i64 unescape(Bytes& in, const String& text, u8* out) {
     i64 size = 0;
     const auto put = [&](i32 byte) {
         if (out != nullptr) out[size] = static_cast<u8>(byte);
@@ -285,7 +285,7 @@ struct Number {
     bool whole = true;  // all digits are in the mantissa
 };
 
-__host__ __device__ inline void add_digit(Number* number, u8 digit, bool fraction) {
+__host__ __device__ __forceinline__ void add_digit(Number* number, u8 digit, bool fraction) {
     if (number->mantissa >= kMostMantissa) {
         number->whole = false;
         return;
@@ -295,7 +295,7 @@ __host__ __device__ inline void add_digit(Number* number, u8 digit, bool fractio
 }
 
 // JSON's grammar; returns where the number ends, -1 when there is none.
-__host__ __device__ inline i64 scan_number(Bytes& in, i64 at, i64 end, Number* out) {
+__host__ __device__ __forceinline__ i64 scan_number(Bytes& in, i64 at, i64 end, Number* out) {
     if (at < end && in[at] == '-') {
         out->negative = true;
         ++at;
@@ -370,7 +370,7 @@ __host__ __device__ inline i64 days_since_1970(i32 year, i32 month, i32 day) {
     return static_cast<i64>(y) * 365 + y / 4 - y / 100 + y / 400 + days - 719'468;
 }
 
-__host__ __device__ inline i32 read_digits(Bytes& in, i64 at, int count) {
+__host__ __device__ __forceinline__ i32 read_digits(Bytes& in, i64 at, int count) {
     i32 value = 0;
     for (int i = 0; i < count; ++i) {
         if (!is_digit(in[at + i])) return -1;
@@ -379,7 +379,7 @@ __host__ __device__ inline i32 read_digits(Bytes& in, i64 at, int count) {
     return value;
 }
 
-__host__ __device__ inline bool read_iso(Bytes& in, i64 at, i64 end, bool naive_is_utc, i64* ms) {
+__host__ __device__ __forceinline__ bool read_iso(Bytes& in, i64 at, i64 end, bool naive_is_utc, i64* ms) {
     if (end - at < 19) return false;
     const i32 year = read_digits(in, at, 4);
     const i32 month = read_digits(in, at + 5, 2);
@@ -444,31 +444,40 @@ struct Lanes {
     }
 };
 
+// What is indexed while a message is read, apart from the rest: the compiler keeps all of an object in memory
+// when one of its arrays is indexed by a variable.
+struct Indexed {
+    u32 row[kMostLevels] = {};    // the next of each level
+    u64 seen[kMostLevels] = {};   // fields with a value, in the element being read
+    u64 shown[kMostLevels] = {};  // fields whose key has come
+    short stack[kMostDepth];      // what each open bracket holds
+};
+
 // Not writing, it counts: rows by level, values of no field, bytes that are unescaped.
 template <bool kWrite>
 class Message {
 public:
-    __host__ __device__ Message(const Head& head, const u64* words, const Lanes& lanes)
-        : head_(head), in_(words), lanes_(lanes) {}
+    __host__ __device__ __forceinline__ Message(const Head& head, const u64* words, const Lanes& lanes,
+                                                Indexed& indexed)
+        : head_(head), in_(words), lanes_(lanes), indexed_(indexed) {}
 
-    u32 row[kMostLevels] = {};  // the next of each level
     u32 unknown = 0;
     i64 unescaped = 0;  // where the next one goes, or how much there is
 
     // [begin, end) of the block. False: left to the CPU.
-    __host__ __device__ bool read(i64 begin, i64 end) {
+    __host__ __device__ __forceinline__ bool read(i64 begin, i64 end) {
         end_ = end;
         i64 at = spaces(begin);
         if (at == end || in_[at] != '{') return false;
         ++at;
-        const u32 first_line = row[head_.levels - 1];
+        const u32 first_line = indexed_.row[head_.levels - 1];
         u32 depth = 1;
-        stack_[1] = 0;
+        indexed_.stack[1] = 0;
         opened_ = 0;
         begin_element(0);
         bool first = true;  // nothing in the innermost brackets so far
         for (;;) {
-            const i32 place = stack_[depth];
+            const i32 place = indexed_.stack[depth];
             at = spaces(at);
             if (at == end) return false;
             const bool closes = first && in_[at] == closing(place);
@@ -483,7 +492,7 @@ public:
                     if (depth >= head_.max_depth || depth + 1 >= kMostDepth) return false;
                     const i32 inside = enter(place, key, byte == '{');
                     if (inside == kRefused) return false;
-                    stack_[++depth] = static_cast<short>(inside);
+                    indexed_.stack[++depth] = static_cast<short>(inside);
                     first = true;
                     ++at;
                     continue;
@@ -495,17 +504,17 @@ public:
             for (;;) {
                 at = spaces(at);
                 if (depth == 0) {
-                    const bool many = row[head_.levels - 1] - first_line > kMostLines;
+                    const bool many = indexed_.row[head_.levels - 1] - first_line > kMostLines;
                     return at == end && !(many && head_.outer_text != 0);
                 }
                 if (at == end) return false;
                 const u8 byte = in_[at++];
                 if (byte == ',') break;
-                if (byte != closing(stack_[depth])) return false;
+                if (byte != closing(indexed_.stack[depth])) return false;
                 --depth;
                 if (depth == 0 ? !end_element(0)
-                               : stack_[depth] <= kExploded &&
-                                     !end_element(static_cast<u32>(kExploded - stack_[depth])))
+                               : indexed_.stack[depth] <= kExploded &&
+                                     !end_element(static_cast<u32>(kExploded - indexed_.stack[depth])))
                     return false;
             }
             first = false;
@@ -520,16 +529,16 @@ private:
         -3;  // an array whose elements have level kExploded - place; level 0 has none
     static constexpr i32 kRefused = -100;
 
-    __host__ __device__ static bool is_object(i32 place) { return place >= kUnknownObject; }
-    __host__ __device__ static u8 closing(i32 place) { return is_object(place) ? '}' : ']'; }
+    __host__ __device__ __forceinline__ static bool is_object(i32 place) { return place >= kUnknownObject; }
+    __host__ __device__ __forceinline__ static u8 closing(i32 place) { return is_object(place) ? '}' : ']'; }
 
-    __host__ __device__ i64 spaces(i64 at) {
+    __host__ __device__ __forceinline__ i64 spaces(i64 at) {
         while (at < end_ && is_space(in_[at])) ++at;
         return at;
     }
 
     // From a key's opening quote to its value. `key` stays null where the schema has no such key.
-    __host__ __device__ i64 read_key(i64 at, i32 place, const Key** key) {
+    __host__ __device__ __forceinline__ i64 read_key(i64 at, i32 place, const Key** key) {
         if (in_[at] != '"') return -1;
         String text;
         if (!scan_string(in_, at + 1, end_, &text) || text.escaped || (text.high && head_.strict != 0))
@@ -545,7 +554,7 @@ private:
     }
 
     // Producers keep an order, so the key behind the last one is tried first, and the rest in turn.
-    __host__ __device__ const Key* find(const Node& node, i64 begin, i64 size) {
+    __host__ __device__ __forceinline__ const Key* find(const Node& node, i64 begin, i64 size) {
         u64 head = 0;
         for (i64 i = 0; i < size && i < 8; ++i) head |= static_cast<u64>(in_[begin + i]) << (8 * i);
         const Key* const keys = head_.table<Key>(head_.keys_at) + node.first;
@@ -559,7 +568,7 @@ private:
         }
         return nullptr;
     }
-    __host__ __device__ bool same_tail(const Key& key, i64 begin, i64 size) {
+    __host__ __device__ __forceinline__ bool same_tail(const Key& key, i64 begin, i64 size) {
         const u8* const text = head_.table<u8>(head_.names_at) + key.text;
         for (i64 i = 8; i < size; ++i)
             if (in_[begin + i] != text[i]) return false;
@@ -567,7 +576,7 @@ private:
     }
 
     // What opens behind `key`, or kRefused.
-    __host__ __device__ i32 enter(i32 place, const Key* key, bool object) {
+    __host__ __device__ __forceinline__ i32 enter(i32 place, const Key* key, bool object) {
         if (place <= kExploded) {
             if (!object) return kRefused;
             const auto level = static_cast<u32>(kExploded - place);
@@ -579,46 +588,47 @@ private:
         return object ? static_cast<i32>(key->index) : kExploded - static_cast<i32>(key->level);
     }
 
-    __host__ __device__ bool open(const Key& key) {
+    __host__ __device__ __forceinline__ bool open(const Key& key) {
         const u64 bit = 1ull << key.bit;
         if ((opened_ & bit) != 0) return false;
         opened_ |= bit;
         return true;
     }
 
-    __host__ __device__ void begin_element(u32 level) {
-        seen_[level] = shown_[level] = 0;
+    __host__ __device__ __forceinline__ void begin_element(u32 level) {
+        indexed_.seen[level] = indexed_.shown[level] = 0;
         opened_ &= ~head_.inner_nodes[level];
     }
 
-    __host__ __device__ bool end_element(u32 level) {
-        if ((head_.required[level] & ~seen_[level]) != 0) return false;
+    __host__ __device__ __forceinline__ bool end_element(u32 level) {
+        if ((head_.required[level] & ~indexed_.seen[level]) != 0) return false;
         if (level + 1 < head_.levels && (opened_ & head_.array_bit[level + 1]) == 0) return false;
         if constexpr (kWrite) {
-            for (u64 missing = head_.all[level] & ~seen_[level]; missing != 0; missing &= missing - 1)
+            for (u64 missing = head_.all[level] & ~indexed_.seen[level]; missing != 0; missing &= missing - 1)
                 write_missing(
                     head_.table<u16>(head_.by_bit_at)[64 * level + static_cast<u32>(lowest_bit(missing))]);
             if (level != 0)
-                lanes_.array<i32>(3 * head_.fields + level)[row[level]] = static_cast<i32>(row[level - 1]);
+                lanes_.array<i32>(3 * head_.fields + level)[indexed_.row[level]] =
+                    static_cast<i32>(indexed_.row[level - 1]);
         }
-        ++row[level];
+        ++indexed_.row[level];
         return true;
     }
 
     // ---- values
 
-    __host__ __device__ i64 literal(i64 at, u64 text, i64 size) {
+    __host__ __device__ __forceinline__ i64 literal(i64 at, u64 text, i64 size) {
         if (end_ - at < size) return -1;
         for (i64 i = 0; i < size; ++i)
             if (in_[at + i] != static_cast<u8>(text >> (8 * i))) return -1;
         return at + size;
     }
-    __host__ __device__ i64 null(i64 at) { return literal(at, 0x6c6c756eull, 4); }
-    __host__ __device__ i64 boolean(i64 at) {
+    __host__ __device__ __forceinline__ i64 null(i64 at) { return literal(at, 0x6c6c756eull, 4); }
+    __host__ __device__ __forceinline__ i64 boolean(i64 at) {
         return in_[at] == 't' ? literal(at, 0x65757274ull, 4) : literal(at, 0x65736c6166ull, 5);
     }
 
-    __host__ __device__ i64 skip_scalar(i64 at) {
+    __host__ __device__ __forceinline__ i64 skip_scalar(i64 at) {
         const u8 byte = in_[at];
         if (byte == '"') {
             String text;
@@ -631,21 +641,21 @@ private:
         return scan_number(in_, at, end_, &number);
     }
 
-    __host__ __device__ i64 read_scalar(i64 at, const Key& key) {
+    __host__ __device__ __forceinline__ i64 read_scalar(i64 at, const Key& key) {
         if (key.kind == Key::explode) return -1;
         if (key.kind == Key::object) return in_[at] == 'n' && open(key) ? null(at) : -1;
         const Field& field = head_.table<Field>(head_.fields_at)[key.index];
         const u64 bit = 1ull << field.bit;
-        if ((shown_[field.level] & bit) != 0) return -1;
-        shown_[field.level] |= bit;
+        if ((indexed_.shown[field.level] & bit) != 0) return -1;
+        indexed_.shown[field.level] |= bit;
         if (in_[at] == 'n') return null(at);
         is_null_ = false;
         at = read_value(at, field, key.index);
-        if (at >= 0 && !is_null_) seen_[field.level] |= bit;
+        if (at >= 0 && !is_null_) indexed_.seen[field.level] |= bit;
         return at;
     }
 
-    __host__ __device__ i64 read_value(i64 at, const Field& field, u32 index) {
+    __host__ __device__ __forceinline__ i64 read_value(i64 at, const Field& field, u32 index) {
         const auto type = static_cast<Type>(field.type);
         const u8 byte = in_[at];
         if (type == Type::boolean) {
@@ -693,7 +703,8 @@ private:
         return write_number(number, field, index) ? text.end + 1 : -1;
     }
 
-    __host__ __device__ bool write_number(const Number& number, const Field& field, u32 index) {
+    __host__ __device__ __forceinline__ bool write_number(const Number& number, const Field& field,
+                                                          u32 index) {
         i64 value = 0;
         switch (static_cast<Type>(field.type)) {
             case Type::float64: {
@@ -727,21 +738,22 @@ private:
     // ---- lanes
 
     template <class T>
-    __host__ __device__ void write(u32 index, const Field& field, T value) {
+    __host__ __device__ __forceinline__ void write(u32 index, const Field& field, T value) {
         if constexpr (kWrite) {
-            lanes_.array<T>(3 * index)[row[field.level]] = value;
-            lanes_.array<u8>(3 * index + 1)[row[field.level]] = 1;
+            lanes_.array<T>(3 * index)[indexed_.row[field.level]] = value;
+            lanes_.array<u8>(3 * index + 1)[indexed_.row[field.level]] = 1;
         }
     }
 
-    __host__ __device__ void write_text(u32 index, const Field& field, i64 begin, i64 size) {
+    __host__ __device__ __forceinline__ void write_text(u32 index, const Field& field, i64 begin, i64 size) {
         if constexpr (kWrite) {
-            lanes_.array<i64>(3 * index)[row[field.level]] = begin;
-            lanes_.array<i32>(3 * index + 1)[row[field.level]] = static_cast<i32>(size);
+            lanes_.array<i64>(3 * index)[indexed_.row[field.level]] = begin;
+            lanes_.array<i32>(3 * index + 1)[indexed_.row[field.level]] = static_cast<i32>(size);
         }
     }
 
-    __host__ __device__ bool write_unescaped(const String& text, const Field& field, u32 index) {
+    __host__ __device__ __forceinline__ bool write_unescaped(const String& text, const Field& field,
+                                                             u32 index) {
         const i64 size = unescape(in_, text, kWrite ? lanes_.bytes + unescaped : nullptr);
         if (size < 0) return false;
         write_text(index, field, unescaped, size);
@@ -749,7 +761,7 @@ private:
         return true;
     }
 
-    __host__ __device__ void write_missing(u32 index) {
+    __host__ __device__ __forceinline__ void write_missing(u32 index) {
         const Field& field = head_.table<Field>(head_.fields_at)[index];
         const bool null = field.has_default == 0;
         switch (static_cast<Type>(field.type)) {
@@ -766,19 +778,17 @@ private:
             default:
                 write<u64>(index, field, field.fallback);
         }
-        if (null) lanes_.array<u8>(3 * index + 1)[row[field.level]] = 0;
+        if (null) lanes_.array<u8>(3 * index + 1)[indexed_.row[field.level]] = 0;
     }
 
     const Head& head_;
     Bytes in_;
     const Lanes lanes_;
+    Indexed& indexed_;
     i64 end_ = 0;
-    u64 seen_[kMostLevels] = {};   // fields with a value, in the element being read
-    u64 shown_[kMostLevels] = {};  // fields whose key has come
-    u64 opened_ = 0;               // nodes whose key has come
+    u64 opened_ = 0;  // nodes whose key has come
     u32 next_key_ = 0;
     bool is_null_ = false;
-    short stack_[kMostDepth];
 };
 
 }  // namespace omnistream
