@@ -76,7 +76,7 @@ def upload(
         index = table.schema.get_field_index(name)
         if index < 0:
             raise SchemaError(f"the batch has no column '{name}'")
-        columns[name] = _upload_column(launcher, table.column(index), types[name])
+        columns[name] = upload_column(launcher, table.column(index), types[name])
     return CleanRows(
         columns,
         table.num_rows,
@@ -87,7 +87,8 @@ def upload(
     )
 
 
-def _upload_column(launcher: Launcher, column: pa.Array, kind: str) -> Lane:
+def upload_column(launcher: Launcher, column: pa.Array, kind: str) -> Lane:
+    """Copy an Arrow column, whose type in a schema is `kind`, to the device."""
     dictionary = None
     if pa.types.is_dictionary(column.type):
         dictionary, column = column.dictionary, column.indices

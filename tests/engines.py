@@ -18,6 +18,8 @@ import pyarrow as pa
 
 from omnistream.avro import parse_avro_schema
 from omnistream.device import probe_cuda
+from omnistream.kernels import clean
+from omnistream.kernels.columns import upload_column
 from omnistream.kernels.decode import Decoded, DeviceDecoder, unsupported
 from omnistream.kernels.launch import CudaLauncher, HostLauncher, Launcher
 from omnistream.time_zone import zone_offsets
@@ -35,6 +37,7 @@ class Result:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     watermarks_ms: list[int] = field(default_factory=list)
+    origin: tuple[str, int] = ("push", 0)  # source and partition
 
 
 # ---- the reference ----
@@ -203,7 +206,9 @@ class CpuDecoder:
         return self._result(self.decoder.decode_lines(block, **origin))
 
     def messages(self, messages: list[bytes], **origin: Any) -> Result:
-        return self._result(self.decoder.decode_messages(messages, **origin))
+        result = self._result(self.decoder.decode_messages(messages, **origin))
+        result.origin = origin.get("source", "push"), origin.get("partition", 0)
+        return result
 
     def _result(self, decoded: tuple[Any, Any, dict[str, int]]) -> Result:
         batch, rejects, counts = decoded
@@ -291,6 +296,18 @@ class DeviceEngine(CpuEngine):
             return super().decoder(schema)
         return DeviceDecode(DeviceDecoder(self.launcher, schema))
 
+    def watermark(self, max_disorder_ms: int) -> Any:
+        self.max_disorder_ms = max_disorder_ms  # of the one stream that a test has
+        return super().watermark(max_disorder_ms)
+
+    def cleaner(
+        self, rules: list[dict[str, Any]], time_column: str, watermark: Any, duplicates: dict[str, Any] | None
+    ) -> Any:
+        if self.stage != "clean" or clean.unsupported(duplicates):
+            return super().cleaner(rules, time_column, watermark, duplicates)
+        device = clean.DeviceCleaner(self.launcher, rules, time_column, watermark, self.max_disorder_ms)
+        return DeviceClean(device)
+
     def window(self, spec: dict[str, Any]) -> CpuWindow:
         from omnistream.kernels.window import DeviceWindow, refusal
 
@@ -312,6 +329,40 @@ class DeviceDecode:
         rows = plain_rows(self.decoder.to_arrow(decoded))
         rejects = [each for batch in decoded.rejects.to_batches() for each in plain_rows(batch)]
         return Result(rows, decoded, rejects, decoded.counts)
+
+
+@dataclass
+class DeviceClean:
+    cleaner: clean.DeviceCleaner
+
+    def clean(self, decoded: Result, now_ms: int, overflowed: list[int] | None = None) -> Result:
+        batch, launcher = decoded.native, self.cleaner.launcher
+        table = pa.record_batch(batch)
+        types = {name: column_type(table.schema.field(name).type) for name in table.schema.names}
+        columns = {name: upload_column(launcher, table.column(name), types[name]) for name in types}
+        source, partition = decoded.origin
+        cleaned = self.cleaner.clean(columns, table.num_rows, source, partition, now_ms, overflowed or [])
+        rejects = self.cleaner.rejects(batch, cleaned)
+        rows = launcher.to_host(cleaned.rows).tolist()
+        counts = {"rows": batch.rows, "rejected": batch.rows - len(rows), "duplicates": 0}
+        return Result(
+            [decoded.rows[row] for row in rows],
+            None,
+            [] if rejects is None else [row for each in rejects.to_batches() for row in plain_rows(each)],
+            counts,
+            launcher.to_host(cleaned.watermarks_ms).tolist(),
+        )
+
+
+def column_type(kind: pa.DataType) -> str:
+    """Return the schema's name of an Arrow type."""
+    if pa.types.is_decimal(kind):
+        return "decimal"
+    if pa.types.is_dictionary(kind):
+        return "dictionary"
+    return {pa.int32(): "int32", pa.float64(): "float64", pa.bool_(): "bool", pa.utf8(): "string"}.get(
+        kind, "int64"
+    )
 
 
 def device_engine(name: str, stage: str) -> DeviceEngine:

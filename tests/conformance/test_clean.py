@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engines import CpuEngine, ReferenceEngine, Result
+from omnistream import _core
+from omnistream.errors import SchemaError
+from omnistream.kernels import clean
+from omnistream.kernels.columns import Lane, upload_column
+from omnistream.kernels.launch import HostLauncher
+from tests.engines import CpuEngine, DeviceEngine, ReferenceEngine, Result
 from tests.strategies import EVENTS, HOUR_MS, START_MS, batches, events
 
 SCHEMA = EVENTS.to_core()
 NOW_MS = START_MS + 2 * HOUR_MS
+ENGINES = [
+    CpuEngine(),
+    *(DeviceEngine(HostLauncher(order), f"cuda-host-{order}", "clean") for order in (0, 1)),
+]
 
 RULES = [
     {"kind": "less_than", "column": "unit_price", "other": "unit_cost", "reason": "price_below_cost"},
@@ -78,16 +89,17 @@ def test_any_rules(
     partitions: list[int],
 ) -> None:
     expected, watermark_ms = run(ReferenceEngine(), parts, rules, max_disorder_ms, duplicates, partitions)
-    got, got_watermark_ms = run(CpuEngine(), parts, rules, max_disorder_ms, duplicates, partitions)
-    assert list(map(plain, got)) == list(map(plain, expected))
-    assert got_watermark_ms == watermark_ms
+    for engine in ENGINES:
+        got, got_watermark_ms = run(engine, parts, rules, max_disorder_ms, duplicates, partitions)
+        assert list(map(plain, got)) == list(map(plain, expected))
+        assert got_watermark_ms == watermark_ms
 
 
 @given(batches(events()), st.lists(st.sampled_from(RULES), max_size=2))
 def test_any_batching(parts: list[list[bytes]], rules: list[dict[str, Any]]) -> None:
     duplicates = {"key": ["event_id"], "within_ms": HOUR_MS}
     whole = [[message for part in parts for message in part]]
-    for engine in (ReferenceEngine(), CpuEngine()):
+    for engine in (ReferenceEngine(), *ENGINES):
         pieces, piecewise_ms = run(engine, parts, rules, HOUR_MS, duplicates, [0])
         at_once, watermark_ms = run(engine, whole, rules, HOUR_MS, duplicates, [0])
         assert [row for piece in pieces for row in piece.rows] == at_once[0].rows
@@ -192,3 +204,50 @@ def test_time_bounds_include_their_ends(engine: Any, kind: str) -> None:
         engine, [[event("a", bound[1], 1), event("b", bound[1] + beyond, 1)]], rules, 0, None, [0]
     )
     assert [each["position"] for each in results[0].rejects] == [1]
+
+
+# ---- what only a device does ----
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("rows", [1, 255, 2048, 2049, 300 * 2048 + 7])
+def test_the_watermark_of_many_tiles(rows: int, order: int) -> None:
+    times_ms = np.random.default_rng(rows).integers(0, 10**9, rows)
+    watermark = _core.Watermark(1000)
+    device = clean.DeviceCleaner(HostLauncher(order), [], "time", watermark, 1000)
+    cleaned = device.clean({"time": Lane(times_ms)}, rows, "s", 0, 0)
+    newest_ms = np.maximum.accumulate(times_ms)
+    assert cleaned.watermarks_ms[0] == -(2**63)
+    assert (cleaned.watermarks_ms[1:] == newest_ms[:-1] - 1000).all()
+    assert watermark.value_ms == newest_ms[-1] - 1000
+    assert (cleaned.rows == np.arange(rows)).all()
+
+
+def test_a_row_without_a_time_is_an_error_unless_a_rule_took_it() -> None:
+    validity = np.array([0b101], np.uint8)
+    columns = {"time": Lane(np.zeros(3, np.int64), validity)}
+    required = {"kind": "required", "column": "time", "reason": "no_time"}
+    watermark = _core.Watermark(0)
+    taken = clean.DeviceCleaner(HostLauncher(), [required], "time", watermark, 0).clean(columns, 3, "s", 0, 0)
+    assert taken.rows.tolist() == [0, 2]
+    assert taken.failed.tolist() == [clean.PASSED, 0, clean.PASSED]
+    with pytest.raises(SchemaError, match='column "time" is null in row 1'):
+        clean.DeviceCleaner(HostLauncher(), [], "time", watermark, 0).clean(columns, 3, "s", 0, 0)
+    with pytest.raises(SchemaError, match='names column "other"'):
+        clean.DeviceCleaner(HostLauncher(), [], "other", watermark, 0).clean(columns, 3, "s", 0, 0)
+
+
+def test_duplicates_stay_on_the_cpu() -> None:
+    assert clean.unsupported(None) is None
+    assert "row after row" in str(clean.unsupported({"key": ["event_id"], "within_ms": 1}))
+
+
+@pytest.mark.parametrize("values", [[], ["36"], ["", "鞋"], ["365", "36"]])
+def test_strings_that_are_allowed(values: list[str]) -> None:
+    texts = ["36", "", "鞋", None, "3", "365"]
+    column = upload_column(HostLauncher(), pa.array(texts), "string")
+    rule = {"kind": "allowed", "column": "size", "values": values, "reason": "size"}
+    columns = {"size": column, "time": Lane(np.zeros(6, np.int64))}
+    device = clean.DeviceCleaner(HostLauncher(), [rule], "time", _core.Watermark(0), 0)
+    expected = [row for row, text in enumerate(texts) if text is None or text in values]
+    assert device.clean(columns, 6, "s", 0, 0).rows.tolist() == expected

@@ -1,0 +1,243 @@
+"""clean on a device: the driver of ``clean.cu``.
+
+Rules and the watermark run there. Duplicates do not: whether a key is still remembered depends on the
+watermark that the rows before it have moved, and whether they move it depends on their own keys;
+`unsupported` says so, and the CPU cleans such a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from omnistream import _core
+from omnistream.errors import SchemaError
+from omnistream.kernels.columns import Lane
+from omnistream.kernels.launch import Launcher, blocks_for
+
+THREADS = 256
+TILE = THREADS * 8  # rows, as clean.cu
+PASSED = 0xFFFF
+_FIRST, _LAST = -(2**63), 2**63 - 1
+_WIDTHS = {np.dtype(np.uint8): 0, np.dtype(np.int32): 1, np.dtype(np.int64): 2, np.dtype(np.float64): 3}
+
+
+def unsupported(duplicates: dict[str, Any] | None) -> str | None:
+    """Say what only the CPU cleans, or return None."""
+    if duplicates is None:
+        return None
+    return (
+        "duplicates are looked up row after row: how long a key is remembered depends on the rows before it"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCleaned:
+    """Which rows live on.
+
+    Attributes
+    ----------
+    rows : device array of uint32
+        The survivors, ascending.
+    watermarks_ms : device array of int64
+        By survivor, the watermark that it met.
+    failed : device array of uint16
+        By row of the batch: the rule that it failed first, one more than the number of rules for an amount
+        that overflowed, `PASSED`.
+    owner : int
+        The slot of its partition.
+    """
+
+    rows: Any
+    watermarks_ms: Any
+    failed: Any
+    owner: int
+
+
+class DeviceCleaner:
+    """Rules as ``_core.Cleaner`` takes them, without duplicates.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        The device.
+    rules : sequence of dict
+    time_column : str
+    watermark : _core.Watermark
+        Of the stream; each batch moves it.
+    max_disorder_ms : int
+        As the watermark was made with.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        rules: Sequence[dict[str, Any]],
+        time_column: str,
+        watermark: _core.Watermark,
+        max_disorder_ms: int,
+    ) -> None:
+        self.launcher = launcher
+        self._xp = launcher.xp
+        self._rules = rules
+        self._time_column = time_column
+        self._watermark = watermark
+        self._max_disorder_ms = max_disorder_ms
+
+    def clean(
+        self,
+        columns: Mapping[str, Lane],
+        rows: int,
+        source: str,
+        partition: int,
+        now_ms: int,
+        overflowed: Sequence[int] = (),
+    ) -> DeviceCleaned:
+        """Judge the rows of a batch, which come from one partition.
+
+        Raises
+        ------
+        SchemaError
+            When a column is missing, or a row that passed has no event time.
+        """
+        xp = self._xp
+        failed = xp.full(rows, PASSED, np.uint16)
+        for number, rule in enumerate(self._rules):
+            self._apply(rule, columns, rows, now_ms, np.uint32(number), failed)
+        if len(overflowed):
+            at = self.launcher.to_device(np.asarray(overflowed, np.int64))
+            failed[at] = xp.minimum(failed[at], np.uint16(len(self._rules) + 1))
+        survivors = xp.flatnonzero(failed == PASSED).astype(np.uint32)
+        time = self._column(columns, self._time_column)
+        if time.validity is not None:
+            missing = (time.validity[survivors >> 3] >> (survivors & 7).astype(np.uint8)) & 1 == 0
+            if bool(missing.any()):
+                row = int(survivors[int(xp.argmax(missing))])
+                raise SchemaError(
+                    f'column "{self._time_column}" is null in row {row}: every row needs an event time'
+                )
+        met_ms, owner = self._meet(time.values[survivors], source, partition)
+        return DeviceCleaned(survivors, met_ms, failed, owner)
+
+    def rejects(self, batch: _core.Batch, cleaned: DeviceCleaned) -> pa.Table | None:
+        """Return the rejects of a batch in the order of its rows, or None when all passed."""
+        failed = self.launcher.to_host(cleaned.failed)
+        rows = np.flatnonzero(failed != PASSED)
+        if rows.size == 0:
+            return None
+        names = [(rule["reason"], rule["column"]) for rule in self._rules]
+        names += [("duplicate", ""), ("amount_overflow", "")]
+        tables, places = [], []
+        for number in np.unique(failed[rows]).tolist():
+            reason, column = names[number]
+            places.append(np.flatnonzero(failed == number))
+            table = _core.rejects(batch, places[-1].tolist(), "clean", reason, column)
+            tables.append(pa.table(pa.record_batch(table)))
+        return pa.concat_tables(tables).take(np.argsort(np.concatenate(places), kind="stable"))
+
+    # ---- rules
+
+    def _apply(
+        self,
+        rule: dict[str, Any],
+        columns: Mapping[str, Lane],
+        rows: int,
+        now_ms: int,
+        number: np.uint32,
+        failed: Any,
+    ) -> None:
+        column = self._column(columns, rule["column"])
+        tail = (np.uint32(rows), number, failed)
+        match rule["kind"]:
+            case "less_than":
+                other = self._column(columns, rule["other"])
+                width = np.uint32(_WIDTHS[column.values.dtype])
+                given = (column.values, column.validity, other.values, other.validity, width)
+                self._each("mark_less_than", rows, *given, *tail)
+            case "range":
+                low, high = rule.get("low", _FIRST), rule.get("high", _LAST)
+                floats = rule.get("low_float", -np.inf), rule.get("high_float", np.inf)
+                self._mark_outside(column, low, high, floats, tail)
+            case "ahead":
+                self._mark_outside(column, _FIRST, _bounded(now_ms + rule["high"]), (0.0, 0.0), tail)
+            case "behind":
+                self._mark_outside(column, _bounded(now_ms - rule["low"]), _LAST, (0.0, 0.0), tail)
+            case "required":
+                if column.validity is not None:
+                    self._each("mark_nulls", rows, column.validity, *tail)
+            case "allowed":
+                self._mark_refused(column, rule["values"], tail)
+
+    def _mark_outside(
+        self, column: Lane, low: int, high: int, floats: tuple[float, float], tail: tuple[Any, ...]
+    ) -> None:
+        bounds = (np.int64(low), np.int64(high), *map(np.float64, floats))
+        width = np.uint32(_WIDTHS[column.values.dtype])
+        self._each("mark_outside", int(tail[0]), column.values, column.validity, width, *bounds, *tail)
+
+    def _mark_refused(self, column: Lane, values: Sequence[str], tail: tuple[Any, ...]) -> None:
+        rows = int(tail[0])
+        if column.offsets is None:
+            known = column.dictionary
+            texts = known if isinstance(known, pa.Array) else pa.record_batch(known.to_batch()).column(0)
+            allowed = pc.is_in(texts, value_set=pa.array(values, pa.utf8()))
+            refused = self.launcher.to_device(np.asarray(pc.invert(allowed)).astype(np.uint8))
+            self._each("mark_refused", rows, column.values, column.validity, refused, *tail)
+            return
+        encoded = [value.encode() for value in values]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+        texts = np.frombuffer(b"".join(encoded) + b"\0", np.uint8)
+        allowed = (self.launcher.to_device(ends), self.launcher.to_device(texts), np.uint32(len(encoded)))
+        given = (column.offsets, column.values, column.validity, *allowed)
+        self._each("mark_strangers", rows, *given, *tail)
+
+    def _column(self, columns: Mapping[str, Lane], name: str) -> Lane:
+        if name not in columns:
+            raise SchemaError(f'clean names column "{name}", which the batch does not have')
+        return columns[name]
+
+    # ---- the watermark
+
+    def _meet(self, times_ms: Any, source: str, partition: int) -> tuple[Any, int]:
+        """Return the watermark that each row met; move it past them all."""
+        xp, count = self._xp, int(times_ms.size)
+        met_ms = xp.empty(count, np.int64)
+        if count == 0:
+            return met_ms, 0
+        slot = self._watermark.slot(source, partition)
+        state = self._watermark.snapshot()
+        mine = state["partitions"].pop(slot)
+        others_ms = min(
+            (each["max_event_time_ms"] for each in state["partitions"] if not each["idle"]), default=_LAST
+        )
+        tiles = -(-count // TILE)
+        maxima = xp.empty(tiles + 1, np.int64)
+        self._launch("tile_maxima", tiles, times_ms, np.uint32(count), maxima)
+        newest_ms = np.int64(mine["max_event_time_ms"])
+        self._launch("scan_maxima", 1, maxima, np.uint32(tiles), newest_ms)
+        before = (np.int64(others_ms), np.int64(state["value_ms"]), np.int64(self._max_disorder_ms))
+        self._launch("meet_watermark", tiles, times_ms, np.uint32(count), maxima, *before, met_ms)
+
+        newest = int(maxima[tiles])
+        lagged = max(min(newest, others_ms), _FIRST + self._max_disorder_ms) - self._max_disorder_ms
+        mine |= {"max_event_time_ms": newest, "idle": False}
+        state["partitions"].insert(slot, mine)
+        state["max_event_time_ms"] = max(state["max_event_time_ms"], newest)
+        state["value_ms"] = max(state["value_ms"], lagged)
+        self._watermark.restore(state)
+        return met_ms, slot
+
+    def _each(self, kernel: str, rows: int, *arguments: Any) -> None:
+        self._launch(kernel, blocks_for(rows, THREADS), *arguments)
+
+    def _launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
+        self.launcher.launch("clean", kernel, blocks, THREADS, *arguments)
+
+
+def _bounded(time_ms: int) -> int:
+    return min(max(time_ms, _FIRST), _LAST)
