@@ -34,7 +34,7 @@ class StateError(OmnistreamError):
 
 
 class MemoryLimitError(StateError):
-    """The state takes more than ``state.memory_limit`` of the job. Nothing of the push that says so was taken."""
+    """The state takes more than the job's ``state.memory_limit``. Nothing of this push was taken."""
 
 
 class SourceError(OmnistreamError):
