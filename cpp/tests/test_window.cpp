@@ -183,6 +183,10 @@ void push(Window* window, const std::vector<Row>& rows, const Dictionaries& dict
     CHECK(window->push(clean_batch(rows, dictionaries), late == nullptr ? &ignored : late).ok());
 }
 
+std::string name_of_measure(Operation operation, const char* column) {
+    return std::to_string(static_cast<int>(operation)) + " " + column;
+}
+
 const Condition kNet = {"type", {"paid"}, {"returned", "cancelled"}};
 const Condition kPaid = {"type", {"paid"}, {}};
 
@@ -751,6 +755,82 @@ void test_many_groups() {
     }
 }
 
+// Every kind of window with every kind of measure: all rows at once, or a few at a time with a restart after
+// each push, give the same results.
+void test_any_batching_of_any_kind() {
+    std::vector<WindowSpec> specs;
+    for (const WindowKind kind : {WindowKind::tumbling, WindowKind::hopping, WindowKind::calendar,
+                                  WindowKind::session, WindowKind::global}) {
+        WindowSpec spec = minutes({"customer", "gift"}, {{"rows", Operation::count, "", kNet}});
+        spec.kind = kind;
+        spec.hop_ms = 25'000;
+        spec.gap_ms = 9'000;
+        spec.zone = {{0, 3'600'000}, {150'000, 0}};
+        spec.allowed_lateness_ms = 2'000;
+        if (kind == WindowKind::tumbling || kind == WindowKind::global) spec.early_ms = 40'000;
+        for (const Operation operation : {Operation::distinct, Operation::approx_distinct, Operation::first,
+                                          Operation::last, Operation::top, Operation::top_weight})
+            for (const char* column : {"sku", "customer", "store", "gift", "amount"})
+                spec.measures.push_back({name_of_measure(operation, column), operation, column, {}});
+        for (Measure& measure : spec.measures)
+            if (measure.operation == Operation::top || measure.operation == Operation::top_weight) {
+                measure.by = "units";
+                measure.condition = kNet;
+            }
+        for (const Operation operation : {Operation::std_dev, Operation::min, Operation::quantile})
+            spec.measures.push_back({name_of_measure(operation, "units"), operation, "units", kPaid});
+        spec.measures.back().argument = 900'000;
+        specs.push_back(std::move(spec));
+    }
+    std::mt19937_64 random(17);
+    const char* types[] = {"paid", "paid", "returned", "created"};
+    std::vector<Row> rows;
+    std::int64_t watermark_ms = kLeast;
+    for (std::int64_t i = 0; i < 3'000; ++i) {
+        const auto draw = [&random](std::int64_t below) {
+            return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(below));
+        };
+        const std::int64_t time_ms = i * 150 + draw(30'000);
+        Row row{.time_ms = time_ms,
+                .type = types[draw(4)],
+                .units = draw(1'000) - 20,
+                .watermark_ms = watermark_ms};
+        if (draw(9) != 0) row.sku = "sku " + std::to_string(draw(30));
+        if (draw(9) != 0) row.customer = "a customer with a long name " + std::to_string(draw(6));
+        if (draw(9) != 0) row.store = draw(3) - 1;
+        if (draw(9) != 0) row.gift = draw(2) == 0;
+        if (draw(9) != 0) row.amount = draw(500) * 100;
+        rows.push_back(std::move(row));
+        watermark_ms = std::max(watermark_ms, time_ms - 20'000);
+    }
+    for (const WindowSpec& spec : specs) {
+        Dictionaries dictionaries;
+        Window whole = window(spec);
+        push(&whole, rows, dictionaries);
+        const std::string expected = closed_by(&whole, kMost);
+        std::string got;
+        Parts saved = snapshot_of(window(spec));
+        for (std::size_t begin = 0; begin < rows.size();) {
+            const std::size_t end = std::min(rows.size(), begin + 1 + random() % 600);
+            Window part = window(spec);
+            CHECK(part.restore(saved).ok());
+            push(&part,
+                 {rows.begin() + static_cast<std::ptrdiff_t>(begin),
+                  rows.begin() + static_cast<std::ptrdiff_t>(end)},
+                 dictionaries);
+            got += closed_by(&part, rows[end - 1].watermark_ms);
+            saved = snapshot_of(part);
+            begin = end;
+        }
+        Window last = window(spec);
+        CHECK(last.restore(saved).ok());
+        got += closed_by(&last, kMost);
+        CHECK(got == expected);
+        CHECK(last.counts().aggregated == whole.counts().aggregated &&
+              last.counts().late == whole.counts().late);
+    }
+}
+
 void test_snapshot_refused() {
     Dictionaries dictionaries;
     WindowSpec spec = minutes({"sku"}, {{"units", Operation::sum, "units", kPaid}});
@@ -795,6 +875,7 @@ int main() {
     test_byte_order();
     test_model();
     test_many_groups();
+    test_any_batching_of_any_kind();
     test_snapshot_refused();
     return report("window");
 }

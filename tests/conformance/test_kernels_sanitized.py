@@ -1,5 +1,6 @@
-"""Kernels under AddressSanitizer and UndefinedBehaviorSanitizer: the conformance tests once more, in a process whose
-host launcher builds with both.
+"""Kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+The conformance tests once more, in a process whose host launcher builds with both.
 """
 
 from __future__ import annotations
