@@ -100,6 +100,6 @@ def largest(case: Case, size_bytes: int) -> None:
 
 def test_a_transaction_that_takes_longer_than_the_broker_waits(case: Case) -> None:
     slow = JOB.replace('"transaction.timeout.ms" = 6000', '"transaction.timeout.ms" = 1000')
-    said = ended_with(case, slow.replace('interval = "20ms"', 'interval = "10m"'), pause_s=0.2)
+    said = ended_with(case, slow.replace('interval = "1ms"', 'interval = "10m"'), pause_s=0.2)
     assert "transaction" in said.lower()
     finishes(case)

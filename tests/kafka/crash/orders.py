@@ -66,7 +66,7 @@ topic = "{letters}"
 
 [checkpoint]
 path = "checkpoint"
-interval = "20ms"
+interval = "1ms"
 delivery = "exactly_once"
 """
 
