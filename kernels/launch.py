@@ -1,8 +1,9 @@
 """Where kernels run: one face for a GPU and for the host launcher, so that a stage's driver is written once.
 
 A driver (``decode.py``, ``clean.py``, ... beside the sources) takes a `Launcher`. It makes its arrays with
-``launcher.xp``, which is CuPy on a GPU and NumPy on the host, uses their common functions (``empty``,
-``cumsum``, ``flatnonzero``; CuPy runs those scans with CUB), and starts kernels with ``launch``::
+``launcher.xp``, which is CuPy on a GPU and stands for it on the host (`HostMemory`), uses what that has of
+NumPy (``empty``, ``cumsum``, ``flatnonzero``; CuPy runs those scans with CUB), and starts kernels with
+``launch``::
 
     launcher.launch("decode", "find_lines", tiles, TILE_THREADS, block, np.int64(size), ends)
 
@@ -26,6 +27,7 @@ import numpy as np
 from omnistream.cache import cache_dir
 from omnistream.errors import DeviceError
 from omnistream.kernels import load
+from omnistream.kernels.host_memory import HostArray, HostMemory
 
 _KERNEL = re.compile(rb'^extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(', re.MULTILINE)
 _HOST = Path(__file__).resolve().parent
@@ -49,10 +51,10 @@ class Launcher(Protocol):
         """Start a kernel; a later call on the same launcher sees what it wrote. No blocks: nothing to do."""
 
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
-        """Return a copy in host memory, or the array itself where it is there."""
+        """Return a copy in host memory; waits for what was launched before."""
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Any:
-        """Return a copy in the device's memory, or the array itself where that is the host's."""
+        """Return a copy in the device's memory."""
 
 
 def blocks_for(items: int, threads: int) -> int:
@@ -61,30 +63,57 @@ def blocks_for(items: int, threads: int) -> int:
 
 
 class CudaLauncher:
-    """Kernels on the current GPU and the current stream of CuPy."""
+    """Kernels on a GPU, in the default stream, in which Numba's run too.
 
-    def __init__(self, arch: str) -> None:
-        import cupy
+    Parameters
+    ----------
+    arch : str
+        Of the GPU, such as ``sm_90``.
+    index : int
+        Its number. CuPy has a current device for each thread: this one's, until it binds another.
 
+    Raises
+    ------
+    DeviceError
+        When CuPy or the libraries that it loads are missing.
+    """
+
+    def __init__(self, arch: str, index: int = 0) -> None:
+        try:
+            import cupy
+            import cupyx
+        except ImportError as error:
+            raise DeviceError(f"CuPy does not load: {error}; pip install 'omnistream[gpu]'") from error
         self.xp = cupy
         self.arch = arch
+        self.index = index
+        self._pinned = cupyx.empty_pinned
+        self._current = cupy.cuda.runtime.getDevice
         self._function = functools.cache(self._load)
+        self.bind()
+
+    def bind(self) -> None:
+        """Make the GPU this thread's current one."""
+        self.xp.cuda.Device(self.index).use()
 
     def _load(self, stage: str, kernel: str) -> Any:
         return load.module(stage, self.arch).get_function(kernel)
 
     def launch(self, stage: str, kernel: str, blocks: int, threads: int, *arguments: Any) -> None:
         """Start a kernel on the current stream."""
-        if blocks:
-            given = tuple(NULL if each is None else each for each in arguments)
-            self._function(stage, kernel)((blocks,), (threads,), given)
+        if not blocks:
+            return
+        if self._current() != self.index:
+            raise DeviceError(f"{stage}: GPU {self.index} is not the one that this thread is bound to")
+        given = tuple(NULL if each is None else _checked(each, self.xp.ndarray) for each in arguments)
+        self._function(stage, kernel)((blocks,), (threads,), given)
 
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
         """Return a copy in host memory; waits for what was launched before."""
         return np.asarray(self.xp.asnumpy(array))
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Any:
-        """Return a copy on the GPU."""
+        """Return a copy on the GPU; the array may change at once."""
         return self.xp.asarray(array)
 
 
@@ -101,7 +130,7 @@ class HostLauncher:
     """
 
     def __init__(self, order: int = 0, sanitize: bool | None = None) -> None:
-        self.xp = np
+        self.xp = HostMemory()
         self.order = order
         self.sanitize = bool(os.environ.get("OMNISTREAM_HOST_SANITIZE")) if sanitize is None else sanitize
 
@@ -118,26 +147,35 @@ class HostLauncher:
             raise DeviceError(f"{stage}: {text.value.decode()}")
 
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
-        """Return the array itself."""
-        return np.asarray(array)
+        """Return a copy outside of this launcher's memory."""
+        copy: np.ndarray[Any, Any] = array.get()
+        return copy
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Any:
-        """Return the array itself."""
-        return array
+        """Return a copy in this launcher's memory."""
+        return self.xp.asarray(array)
+
+
+def _checked(argument: Any, kind: type[Any]) -> Any:
+    """Return what a kernel may be given. CuPy by itself ignores strides, and sends a NumPy array by value."""
+    if isinstance(argument, kind):
+        if not argument.flags.c_contiguous:
+            raise TypeError("kernels take contiguous arrays")
+    elif not isinstance(argument, np.generic):
+        raise TypeError(
+            "kernels take arrays of the device and NumPy scalars, whose size is known; "
+            f"not {type(argument).__name__}"
+        )
+    return argument
 
 
 def _value(argument: Any) -> Any:
     if argument is None:
         return ctypes.c_void_p(0)
-    if isinstance(argument, np.ndarray):
-        if not argument.flags.c_contiguous:
-            raise TypeError("kernels take contiguous arrays")
-        return ctypes.c_void_p(argument.ctypes.data)
-    if isinstance(argument, np.generic):
-        return (ctypes.c_char * argument.nbytes).from_buffer_copy(argument.tobytes())
-    raise TypeError(
-        f"kernels take arrays and NumPy scalars, whose size is known; not {type(argument).__name__}"
-    )
+    given = _checked(argument, HostArray)
+    if isinstance(given, HostArray):
+        return ctypes.c_void_p(given.data.ptr)
+    return (ctypes.c_char * given.nbytes).from_buffer_copy(given.tobytes())
 
 
 # ---- building for the host ----

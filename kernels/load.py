@@ -99,10 +99,16 @@ def compile_cubin(stage: str, arch: str) -> Path:
 
 def cubin_path(stage: str, arch: str) -> Path:
     """Return where the cubin of a stage is kept, named after its sources, options and compiler."""
-    digest = hashlib.sha256(f"{arch} {STANDARD} {_nvrtc_version()}".encode())
+    digest = _digest(stage)
+    digest.update(f"{arch} {STANDARD} {_nvrtc_version()}".encode())
+    return cache_dir() / "kernels" / f"{stage}-{arch}-{digest.hexdigest()[:16]}.cubin"
+
+
+def _digest(stage: str) -> Any:
+    digest = hashlib.sha256()
     for path, text in sources(stage).items():
         digest.update(Path(path).name.encode() + b"\0" + text + b"\0")
-    return cache_dir() / "kernels" / f"{stage}-{arch}-{digest.hexdigest()[:16]}.cubin"
+    return digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +209,10 @@ def module(stage: str, arch: str) -> Any:
     try:
         if importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.core") is not None:
             return cupy.RawModule(path=str(compile_cubin(stage, arch)))
-        options = (f"--std={STANDARD}", "--fmad=false", *(f"-I{folder}" for folder in include_folders()))
+        # CuPy's cache knows a kernel by its text and options; what headers say must show in them.
+        sources_are = f"-DOMNISTREAM_SOURCES=0x{_digest(stage).hexdigest()[:15]}"
+        folders = [f"-I{folder}" for folder in include_folders()]
+        options = (f"--std={STANDARD}", "--fmad=false", sources_are, *folders)
         loaded = cupy.RawModule(code=(FOLDER / f"{stage}.cu").read_text(encoding="utf-8"), options=options)
         loaded.compile()
     except cupy.cuda.compiler.CompileException as error:
@@ -212,4 +221,6 @@ def module(stage: str, arch: str) -> Any:
         raise DeviceError(
             f"{stage}: the driver refuses the kernels: {error}; update the NVIDIA driver"
         ) from error
+    except (RuntimeError, OSError) as error:  # CuPy looks for CUDA's libraries only now
+        raise DeviceError(f"{stage}: CuPy cannot compile: {error}; pip install 'omnistream[gpu]'") from error
     return loaded

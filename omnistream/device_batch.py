@@ -133,7 +133,7 @@ class DeviceBatch:
         if self.device_type == CUDA:
             import cupy
 
-            cupy.cuda.get_current_stream().synchronize()
+            cupy.cuda.get_current_stream(self.device_id).synchronize()
         keep = _Exported([self])
         device = _ArrowDeviceArray()
         device.array = keep.array(None, self.rows, 0, 0, [None], self.columns)

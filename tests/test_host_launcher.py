@@ -83,8 +83,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HostLauncher:
     return HostLauncher()
 
 
-def array(count: int, dtype: Any = np.uint32) -> np.ndarray[Any, Any]:
-    return np.zeros(count, dtype)
+def array(launcher: HostLauncher, count: int, dtype: Any = np.uint32) -> Any:
+    return launcher.xp.zeros(count, dtype)
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -92,12 +92,14 @@ def test_barriers_warps_and_atomics(launcher: HostLauncher, order: int) -> None:
     launcher.order = order
     assert kernel_names("proof") == ["beyond", "leave", "stuck", "sum", "warps"]
     values = np.arange(10_001, dtype=np.uint32)
-    total = array(1, np.uint64)
-    launcher.launch("proof", "sum", 7, 64, values, np.uint32(len(values)), total)
-    assert total[0] == values.sum()
+    given = launcher.to_device(values)
+    total = array(launcher, 1, np.uint64)
+    launcher.launch("proof", "sum", 7, 64, given, np.uint32(len(values)), total)
+    assert int(total[0]) == values.sum()
 
-    sums, same, odd, turned = array(64), array(64), array(64), array(64, np.int64)
-    launcher.launch("proof", "warps", 1, 64, values, sums, same, odd, turned)
+    out = [array(launcher, 64, dtype) for dtype in (np.uint32, np.uint32, np.uint32, np.int64)]
+    launcher.launch("proof", "warps", 1, 64, given, *out)
+    sums, same, odd, turned = map(launcher.to_host, out)
     rows = values[:64].reshape(2, 32)
     assert (sums.reshape(2, 32) == rows.cumsum(axis=1)).all()
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
@@ -109,13 +111,13 @@ def test_barriers_warps_and_atomics(launcher: HostLauncher, order: int) -> None:
             assert odd[warp * 32 + lane] == expected
             assert turned[warp * 32 + lane] == -(warp * 32 + (lane ^ 31)) << 33
 
-    out = array(16)
-    launcher.launch("proof", "leave", 1, 32, out)
-    assert (out == 16).all()
+    left = array(launcher, 16)
+    launcher.launch("proof", "leave", 1, 32, left)
+    assert bool((left == 16).all())
 
 
 def test_what_a_gpu_would_not_forgive_is_an_error(launcher: HostLauncher) -> None:
-    out = array(32)
+    out = array(launcher, 32)
     with pytest.raises(
         DeviceError, match="stuck: threads of block 0 wait for each other at different places"
     ):
@@ -129,7 +131,11 @@ def test_what_a_gpu_would_not_forgive_is_an_error(launcher: HostLauncher) -> Non
     with pytest.raises(TypeError, match="whose size is known; not int"):
         launcher.launch("proof", "beyond", 1, 1, out, 0)
     launcher.launch("proof", "beyond", 0, 1, out, 0)  # no blocks, no launch
-    assert not out.any()
+    assert not bool(out.any())
+    with pytest.raises(TypeError, match="whose size is known; not ndarray"):
+        launcher.launch("proof", "beyond", 1, 1, np.zeros(1, np.uint32), np.uint32(0))
+    with pytest.raises(TypeError, match="contiguous"):
+        launcher.launch("proof", "beyond", 1, 1, out[::2], np.uint32(0))
     assert [blocks_for(items, 256) for items in (0, 1, 256, 257, 2**31)] == [0, 1, 1, 2, 8192]
 
 
@@ -149,9 +155,10 @@ from omnistream.kernels import load
 from omnistream.kernels.launch import HostLauncher
 
 load.FOLDER = Path(sys.argv[1])
-out = np.zeros(4096, np.uint32)
-HostLauncher().launch("proof", "beyond", 1, 1, out, np.uint32(sys.argv[2]))
-print("done", out.sum())
+launcher = HostLauncher()
+out = launcher.xp.zeros(4096, np.uint32)
+launcher.launch("proof", "beyond", 1, 1, out, np.uint32(sys.argv[2]))
+print("done", int(out.sum()))
 """
 
 
