@@ -10,7 +10,7 @@ defaults, what had escapes, and what the CPU found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from omnistream import _core
 from omnistream.errors import DecodeError
+from omnistream.kernels.copies import Block, Download, Downloads, Uploads
 from omnistream.kernels.launch import Launcher, blocks_for
 
 THREADS = 256
@@ -219,6 +220,8 @@ class DeviceDecoder:
         self._xp = launcher.xp
         self._schema = schema
         self._head = launcher.to_device(compile_schema(schema))
+        self._uploads = Uploads(launcher)
+        self._downloads = Downloads(launcher)
         # Strings get their codes on the device, all of them in the order of the rows.
         fields = [
             {**each, "type": "string" if each["type"] == "dictionary" else each["type"]}
@@ -227,12 +230,21 @@ class DeviceDecoder:
         self._cpu = _core.Decoder({**schema, "fields": fields}, {})
         self._defaults = b"".join(each["default_string"].encode() for each in schema["fields"])
 
+    def send(self, data: Any) -> Block:
+        """Start to copy a block to the device, beside the kernels; `decode_lines` takes it later."""
+        return self._uploads.send(data)
+
+    def ahead(self, blocks: Iterable[Any]) -> Iterator[Block]:
+        """Send blocks of bytes, each while the one before it is decoded."""
+        return self._uploads.ahead(blocks)
+
     def decode_lines(
-        self, block: bytes, source: str = "push", partition: int = 0, first_position: int = 1
+        self, block: Any, source: str = "push", partition: int = 0, first_position: int = 1
     ) -> Decoded:
-        """Decode NDJSON, as ``_core.Decoder.decode_lines``."""
-        xp, size = self._xp, len(block)
-        words = self._upload(block)
+        """Decode NDJSON, bytes-like or sent before, as ``_core.Decoder.decode_lines``."""
+        sent = block if isinstance(block, Block) else self.send(block)
+        data, words = sent.data, sent.arrive()
+        xp, size = self._xp, len(data)
         tiles = -(-size // TILE_BYTES)
         counts = xp.zeros(tiles, np.uint32)
         self._launch("count_feeds", tiles, words, np.uint64(size), counts)
@@ -243,11 +255,11 @@ class DeviceDecoder:
         ends[feeds] = size
         begins = xp.zeros(feeds + 1, np.int64)
         begins[1:] = ends[:-1] + 1
-        if first_position == 1 and block.startswith(_BYTE_ORDER_MARK):
+        if first_position == 1 and bytes(data[:3]) == _BYTE_ORDER_MARK:
             begins[0] = len(_BYTE_ORDER_MARK)
-        messages = feeds + (size > 0 and not block.endswith(b"\n"))
+        messages = feeds + (size > 0 and bytes(data[-1:]) != b"\n")
         return self._decode(
-            block, words, begins[:messages], ends[:messages], feeds + 1, source, partition, first_position
+            data, words, begins[:messages], ends[:messages], feeds + 1, source, partition, first_position
         )
 
     def decode_messages(
@@ -260,7 +272,7 @@ class DeviceDecoder:
         to_device = self._launcher.to_device
         return self._decode(
             block,
-            self._upload(block),
+            self.send(block).arrive(),
             to_device(begins),
             to_device(ends),
             0,
@@ -271,7 +283,7 @@ class DeviceDecoder:
 
     # ---- the steps, in their order
 
-    def _decode(self, block: bytes, words: Any, begins: Any, ends: Any, lines: int, *origin: Any) -> Decoded:
+    def _decode(self, block: Any, words: Any, begins: Any, ends: Any, lines: int, *origin: Any) -> Decoded:
         xp, messages = self._xp, int(begins.size)
         levels = len(self._schema["explode"]) + 1
         status = xp.empty(messages, np.uint8)
@@ -339,15 +351,13 @@ class DeviceDecoder:
         counts["left"] = int(left.size)
         return Decoded(columns, all_bytes, rows, message, finished.rejects, counts)
 
-    def _finish(
-        self, block: bytes, left: Any, begins: Any, ends: Any, status: Any, *origin: Any
-    ) -> _Finished:
+    def _finish(self, block: Any, left: Any, begins: Any, ends: Any, status: Any, *origin: Any) -> _Finished:
         """Decode on the CPU what the device has left."""
         source, partition, first_position = origin
         to_host = self._launcher.to_host
         ordinals = to_host(left)
         pieces = [
-            block[begin:end]
+            bytes(block[begin:end])
             for begin, end in zip(to_host(begins[left]).tolist(), to_host(ends[left]).tolist(), strict=True)
         ]
         batch, rejects, counts = self._cpu.decode_messages(pieces, source, partition, 0)
@@ -435,11 +445,6 @@ class DeviceDecoder:
             )
         return mine + theirs, both[order]
 
-    def _upload(self, block: bytes) -> Any:
-        words = np.zeros(len(block) // 8 + 1, np.uint64)
-        words.view(np.uint8)[: len(block)] = np.frombuffer(block, np.uint8)
-        return self._launcher.to_device(words)
-
     def _launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
         self._launcher.launch("decode", kernel, blocks, THREADS, *arguments)
 
@@ -447,46 +452,65 @@ class DeviceDecoder:
 
     def to_arrow(self, decoded: Decoded) -> pa.RecordBatch:
         """Copy the rows to the host as Arrow; columns of type dictionary come as utf8."""
+        return self.start_to_arrow(decoded)()
+
+    def start_to_arrow(self, decoded: Decoded) -> Callable[[], pa.RecordBatch]:
+        """Start to copy the rows to the host, beside the kernels to come; what is returned waits for them."""
         fields = self._schema["fields"]
-        columns = [self._column(decoded, decoded.columns[each["name"]], each["type"]) for each in fields]
-        return pa.record_batch(columns, names=[each["name"] for each in fields])
+        names = [each["name"] for each in fields]
+        columns = [self._start(decoded, decoded.columns[each["name"]], each["type"]) for each in fields]
+        return lambda: pa.record_batch([finish() for finish in columns], names=names)
 
-    def _column(self, decoded: Decoded, lanes: Lanes, kind: str) -> pa.Array:
-        xp, rows, to_host = self._xp, decoded.rows, self._launcher.to_host
+    def _start(self, decoded: Decoded, lanes: Lanes, kind: str) -> Callable[[], pa.Array]:
+        rows = decoded.rows
         if kind in _TEXTS:
-            sizes = xp.maximum(lanes.present, 0)
-            offsets = _before(xp, sizes, np.int64)
-            size = int(offsets[-1])
-            if size > _LARGEST_COLUMN:
-                raise DecodeError(
-                    "the message values repeated for each line exceed 2 GiB in one batch; push fewer messages"
-                )
-            offsets = offsets.astype(np.int32)
-            texts = xp.empty(size, np.uint8)
-            arguments = (decoded.bytes, lanes.values, lanes.present, np.uint32(rows), offsets, texts)
-            self._launch("gather_texts", blocks_for(rows, THREADS), *arguments)
-            buffers = [pa.py_buffer(to_host(offsets)), pa.py_buffer(to_host(texts))]
-            return pa.Array.from_buffers(pa.utf8(), rows, [self._bitmap(lanes.present >= 0), *buffers])
-        validity = self._bitmap(lanes.present != 0)
-        if kind == "bool":
-            return pa.Array.from_buffers(pa.bool_(), rows, [validity, self._bits(lanes.values)])
-        values = to_host(lanes.values)
+            buffers = self._start_texts(decoded, lanes)
+            validity = self._start_bitmap(lanes.present >= 0)
+            return lambda: pa.Array.from_buffers(pa.utf8(), rows, [_buffer(validity), *map(_buffer, buffers)])
+        validity = self._start_bitmap(lanes.present != 0)
+        values = self._start_bits(lanes.values) if kind == "bool" else self._downloads.start(lanes.values)
         if kind == "decimal":
-            values = np.stack([values, values >> 63], axis=1)
-        return pa.Array.from_buffers(_ARROW[kind], rows, [validity, pa.py_buffer(values)])
+            return lambda: pa.Array.from_buffers(
+                _ARROW[kind], rows, [_buffer(validity), _widened(values.wait())]
+            )
+        return lambda: pa.Array.from_buffers(_ARROW[kind], rows, [_buffer(validity), _buffer(values)])
 
-    def _bitmap(self, flags: Any) -> pa.Buffer | None:
-        return None if bool(flags.all()) else self._bits(flags)
+    def _start_texts(self, decoded: Decoded, lanes: Lanes) -> list[Download]:
+        xp, rows = self._xp, decoded.rows
+        offsets = _before(xp, xp.maximum(lanes.present, 0), np.int64)
+        size = int(offsets[-1])
+        if size > _LARGEST_COLUMN:
+            raise DecodeError(
+                "the message values repeated for each line exceed 2 GiB in one batch; push fewer messages"
+            )
+        offsets = offsets.astype(np.int32)
+        texts = xp.empty(size, np.uint8)
+        arguments = (decoded.bytes, lanes.values, lanes.present, np.uint32(rows), offsets, texts)
+        self._launch("gather_texts", blocks_for(rows, THREADS), *arguments)
+        return [self._downloads.start(offsets), self._downloads.start(texts)]
 
-    def _bits(self, flags: Any) -> pa.Buffer:
+    def _start_bitmap(self, flags: Any) -> Download | None:
+        return None if bool(flags.all()) else self._start_bits(flags)
+
+    def _start_bits(self, flags: Any) -> Download:
         rows = int(flags.size)
         bits = self._xp.empty((rows + 7) // 8, np.uint8)
         grid = blocks_for(int(bits.size), THREADS)
         self._launch("pack_bits", grid, flags.view(np.uint8), np.uint32(rows), bits)
-        return pa.py_buffer(self._launcher.to_host(bits))
+        return self._downloads.start(bits)
+
+
+def _buffer(download: Download | None) -> pa.Buffer | None:
+    return None if download is None else pa.py_buffer(download.wait())
+
+
+def _widened(values: np.ndarray[Any, Any]) -> pa.Buffer:
+    """Return lanes of 128 bits for lanes of 64."""
+    return pa.py_buffer(np.stack([values, values >> 63], axis=1))
 
 
 _ARROW = {
+    "bool": pa.bool_(),
     "int32": pa.int32(),
     "int64": pa.int64(),
     "decimal": pa.decimal128(19, 4),

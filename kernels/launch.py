@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ import numpy as np
 from omnistream.cache import cache_dir
 from omnistream.errors import DeviceError
 from omnistream.kernels import load
+from omnistream.kernels.copies import Copies, CudaCopies, HostCopies
 from omnistream.kernels.host_memory import HostArray, HostMemory
 
 _KERNEL = re.compile(rb'^extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(', re.MULTILINE)
@@ -55,6 +57,12 @@ class Launcher(Protocol):
 
     def to_device(self, array: np.ndarray[Any, Any]) -> Any:
         """Return a copy in the device's memory."""
+
+    def pinned(self, size_bytes: int) -> np.ndarray[Any, Any]:
+        """Return bytes of the host that copies reach without a detour, and which no pager moves."""
+
+    def copies(self) -> Copies:
+        """Return a new queue of copies, which run beside the kernels."""
 
 
 def blocks_for(items: int, threads: int) -> int:
@@ -116,6 +124,15 @@ class CudaLauncher:
         """Return a copy on the GPU; the array may change at once."""
         return self.xp.asarray(array)
 
+    def pinned(self, size_bytes: int) -> np.ndarray[Any, Any]:
+        """Return page-locked bytes, of CuPy's pool of them."""
+        pinned: np.ndarray[Any, Any] = self._pinned(size_bytes, np.uint8)
+        return pinned
+
+    def copies(self) -> Copies:
+        """Return a new stream."""
+        return CudaCopies(self.xp)
+
 
 class HostLauncher:
     """The same kernels on one thread of the CPU: for tests, sanitizers and rehearsals, not for speed.
@@ -131,6 +148,9 @@ class HostLauncher:
 
     def __init__(self, order: int = 0, sanitize: bool | None = None) -> None:
         self.xp = HostMemory()
+        # What copies, and kernels where there are copies, did and waited for.
+        self.trace: deque[str] = deque(maxlen=4096)
+        self._queues = 0
         self.order = order
         self.sanitize = bool(os.environ.get("OMNISTREAM_HOST_SANITIZE")) if sanitize is None else sanitize
 
@@ -143,6 +163,8 @@ class HostLauncher:
         sizes = (ctypes.c_size_t * len(values))(*map(ctypes.sizeof, values))
         text = ctypes.create_string_buffer(256)
         function = host_library(stage, self.sanitize).omnistream_launch
+        if self._queues:
+            self.trace.append(kernel)
         if function(kernel.encode(), blocks, threads, len(values), sizes, pointers, self.order, text, 256):
             raise DeviceError(f"{stage}: {text.value.decode()}")
 
@@ -154,6 +176,15 @@ class HostLauncher:
     def to_device(self, array: np.ndarray[Any, Any]) -> Any:
         """Return a copy in this launcher's memory."""
         return self.xp.asarray(array)
+
+    def pinned(self, size_bytes: int) -> np.ndarray[Any, Any]:
+        """Return bytes."""
+        return np.empty(size_bytes, np.uint8)
+
+    def copies(self) -> Copies:
+        """Return a new queue, whose copies are made as late as its waits allow."""
+        self._queues += 1
+        return HostCopies(f"queue {self._queues}", self.trace)
 
 
 def _checked(argument: Any, kind: type[Any]) -> Any:
