@@ -1,4 +1,4 @@
-"""Which partitions are silent, so that event time need not wait for them.
+"""Which partitions are silent, so that event time need not wait for them: of Kafka, or standard input.
 
 A partition is idle when all its messages have been taken and none has come for a while: one that is behind,
 or whose broker cannot be reached, is not idle. When all are idle, event time goes on with the clock, so that
@@ -7,10 +7,12 @@ the last windows of a stream that has stopped are closed, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-P = TypeVar("P", bound=Hashable)
+from omnistream.pipeline import Outputs, Pipeline
+
+P = TypeVar("P", bound=tuple[str, int])
 
 
 class Idleness(Generic[P]):
@@ -59,3 +61,14 @@ class Idleness(Generic[P]):
         if not self._last_seen or len(self._idle) < len(self._last_seen):
             return None
         return now - max(self._last_seen.values())
+
+    def let_time_pass(
+        self, pipeline: Pipeline, now: float, caught_up: Callable[[P], bool]
+    ) -> Iterator[Outputs]:
+        """Let event time go on without the partitions that are silent; yields what that makes final."""
+        for partition in self.fallen_silent(now, caught_up):
+            yield pipeline.mark_idle(*partition)
+        silence_s = self.silence_s(now)
+        newest_ms = pipeline.clean.watermark.max_event_time_ms
+        if silence_s is not None and newest_ms > 0:
+            yield pipeline.advance(newest_ms - pipeline.job.time.max_disorder_ms + int(silence_s * 1_000))

@@ -340,10 +340,15 @@ def _read_time(
     # A run with an end must not depend on how long its messages took to come.
     idle = IDLE_TIMEOUT_MS if kafka is not None and not kafka.until else 0
     idle_timeout_ms = table.duration("idle_timeout", f"{idle}ms", "1m")
-    if "idle_timeout" in table and idle_timeout_ms and kafka is None:
-        table.add("idle_timeout", "only partitions of Kafka are waited for", "remove it")
+    if "idle_timeout" in table and idle_timeout_ms and (source is None or not _may_be_silent(source)):
+        table.add("idle_timeout", "only topics and plain lines on standard input are waited for", "remove it")
     table.finish()
     return TimeSpec(column, max_disorder_ms, idle_timeout_ms)
+
+
+def _may_be_silent(source: SourceSpec) -> bool:
+    lines = source.format == "ndjson" and source.compression in ("auto", "none")
+    return source.type == "kafka" or (source.type == "stdin" and lines)
 
 
 def _read_amount(top: Table, use: str, columns: Mapping[str, str]) -> AmountSpec | None:

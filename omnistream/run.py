@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from omnistream.checkpoint import Snapshot, latest, prune
 from omnistream.errors import JobError, MemoryLimitError
+from omnistream.idleness import Idleness
 from omnistream.pipeline import Metrics, Pipeline
 from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
 from omnistream.sink.stdout import StdoutSink
@@ -221,6 +222,7 @@ def _run_job(
     bytes_read = bytes_total = 0
     at: tuple[str, int] | None = None  # the partition in work
     refused: MemoryLimitError | None = None
+    idleness: Idleness[tuple[str, int]] = Idleness(job.time.idle_timeout_ms / 1_000)
 
     def progress() -> Progress:
         place = {} if at is None or at[0] not in positions else {at: (positions[at[0]].line, None)}
@@ -233,6 +235,13 @@ def _run_job(
             partition_progress(pipeline, place) if on_progress is not None else (),
         )
 
+    def report(now: float, reported: float) -> float:
+        """Tell how far the run is, a few times a second; returns when it was told last."""
+        if on_progress is None or now - reported < PROGRESS_INTERVAL_S:
+            return reported
+        on_progress(progress())
+        return now
+
     with ExitStack() as on_failure:
         producer = open_job_producer(job)
         mode: Mode | None = "append" if resumed else None
@@ -242,6 +251,13 @@ def _run_job(
             if following is None:
                 break
             block, data = following
+            now = time.monotonic()
+            if not len(block.data):  # a pipe is silent
+                for outputs in idleness.let_time_pass(pipeline, now, lambda _: True):
+                    write_outputs(outputs, sinks)
+                reported = report(now, reported)
+                continue
+            idleness.saw((block.source, block.partition), now)
             if at is not None and at != (block.source, block.partition):
                 # A file that was read to its end must not hold the watermark back.
                 write_outputs(pipeline.mark_idle(*at), sinks)
@@ -265,9 +281,7 @@ def _run_job(
             if job.checkpoint is not None and (now - saved) * 1_000 >= job.checkpoint.interval_ms:
                 _save(job.checkpoint, pipeline, positions, sinks)
                 saved = time.monotonic()
-            if on_progress is not None and now - reported >= PROGRESS_INTERVAL_S:
-                reported = now
-                on_progress(progress())
+            reported = report(now, reported)
 
         if stop.signal is None and refused is None:
             write_outputs(pipeline.flush(), sinks)

@@ -116,16 +116,8 @@ class _Run:
 
     def rest(self, now: float) -> None:
         """Let event time go on without the partitions that are silent."""
-        for partition in self.idleness.fallen_silent(now, self.caught_up):
-            self.write(self.delivery.pipeline.mark_idle(*partition))
-        silence_s = self.idleness.silence_s(now)
-        newest_ms = self.delivery.pipeline.clean.watermark.max_event_time_ms
-        if silence_s is not None and newest_ms > 0:
-            watermark_ms = newest_ms - self.job.time.max_disorder_ms + int(silence_s * 1_000)
-            self.write(self.delivery.pipeline.advance(watermark_ms))
-
-    def caught_up(self, partition: Partition) -> bool:
-        return self.source.caught_up(partition)
+        for outputs in self.idleness.let_time_pass(self.delivery.pipeline, now, self.source.caught_up):
+            self.write(outputs)
 
     def rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
         """Do what the group asks for."""

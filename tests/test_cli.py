@@ -329,6 +329,22 @@ def test_a_signal_ends_a_run_with_what_is_final(tmp_path: Path, number: signal.S
     assert errors == b""
 
 
+def test_silence_on_stdin_closes_the_last_window(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(STREAM)
+    silent = ["--set", "time.idle_timeout=300ms", "--set", "window.0.size=1s"]
+    with start(["run", "job.toml", *silent], tmp_path) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        first, second = order("1", "2026-11-11T10:00:00Z"), order("2", "2026-11-11T10:01:00Z")
+        for text, minute in ((first + second[:20], 0), (second[20:], 1)):  # half a line is silence, too
+            process.stdin.write(text)
+            process.stdin.flush()
+            row = json.loads(process.stdout.readline())
+            assert (row["window_start"], row["count"]) == (f"2026-11-11T10:{minute:02}:00.000Z", 1)
+        rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest, errors) == (0, b"", b"")
+
+
 def test_whoever_closes_our_output_early_gets_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(STREAM)
     with start(["run", "job.toml"], tmp_path) as process:

@@ -163,9 +163,12 @@ def test_exactly_once_is_for_kafka_input(tmp_path: Any) -> None:
     assert "a transaction needs offsets of Kafka to carry" in told
 
 
-def test_only_partitions_of_kafka_are_waited_for() -> None:
-    told = mistakes(source={"type": "stdin"}, time__idle_timeout="1m", sink=[])
-    assert "time.idle_timeout: only partitions of Kafka are waited for" in told
+def test_what_is_read_to_its_end_is_not_waited_for(tmp_path: Any) -> None:
+    (tmp_path / "a.ndjson").write_text("")
+    packed = {"type": "stdin", "compression": "gzip"}
+    for source in ({"path": str(tmp_path / "a.ndjson")}, packed, None):
+        told = mistakes(source=source, time__idle_timeout="1m", sink=[])
+        assert "time.idle_timeout: only topics and plain lines on standard input are waited for" in told
 
 
 def test_columns_of_messages_are_columns_of_rows() -> None:

@@ -54,8 +54,8 @@ class Block:
     Attributes
     ----------
     data : memoryview or pyarrow.RecordBatch
-        Whole lines of NDJSON (the last one of a file may lack its newline), or rows. Not written again
-        while anyone holds a view of it.
+        Whole lines of NDJSON (the last one of a file may lack its newline), or rows; none from a pipe that
+        is silent. Not written again while anyone holds a view of it.
     source : str
         The file, or ``stdin``.
     partition : int

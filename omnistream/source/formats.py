@@ -27,6 +27,8 @@ MAX_LINE_BYTES = 64 << 20
 ROWS_PER_BATCH = 1 << 16
 # A pipe that has been silent for so long hands over the lines it has, instead of waiting for a full block.
 STDIN_LINGER_S = 0.05
+# One that has nothing to hand over says so this often, by an empty block.
+STDIN_SILENCE_S = 0.2
 # Blocks to go around: one being read, one whose tail is still needed, one or two with the consumer.
 POOL_BUFFERS = 4
 
@@ -94,7 +96,7 @@ def _read_ndjson(entry: Input, spec: SourceSpec) -> Iterator[Block]:
             first, byte = line, byte + consumed
             # count_nonzero runs at 20 GB/s, bytes.count at 3 on lines of 180 bytes.
             newlines = int(np.count_nonzero(np.frombuffer(data, np.uint8) == NEWLINE))
-            line += newlines + (data[-1] != NEWLINE)
+            line += newlines + (consumed > 0 and data[-1] != NEWLINE)
             if skipped:
                 log.warning("%s:%d: line cut, its last %d bytes are skipped", entry.source, first, skipped)
             yield Block(
@@ -114,7 +116,7 @@ def cut_lines(
 ) -> Iterator[tuple[memoryview, int, int]]:
     """Yield whole lines, as (bytes, size of what was left out of an overlong line, bytes consumed).
 
-    The line that a block ends in is moved to the next block.
+    The line that a block ends in is moved to the next block. From a pipe that is silent come no bytes.
     """
     pool: list[bytearray] = []
     tail = memoryview(b"")
@@ -137,6 +139,8 @@ def cut_lines(
             skipped, newline, tail = _skip_line(fill, stream, batch_bytes)
             skipped += filled - MAX_LINE_BYTES
             yield view[:MAX_LINE_BYTES], skipped, MAX_LINE_BYTES + skipped + newline
+        elif not got and not at_end:
+            yield view[:0], 0, 0
 
 
 def _free_buffer(pool: list[bytearray], size: int) -> bytearray:
@@ -187,10 +191,10 @@ def _fill(stream: Any, view: memoryview) -> tuple[int, bool]:
 
 
 def _fill_live(stream: Any, view: memoryview) -> tuple[int, bool]:
-    """Like `_fill`, but a pipe that falls silent hands over what it has."""
+    """Like `_fill`, but a pipe that falls silent hands over what it has, or nothing after a while."""
     filled = 0
     while filled < len(view):
-        if filled and not select.select([stream], [], [], STDIN_LINGER_S)[0]:
+        if not select.select([stream], [], [], STDIN_LINGER_S if filled else STDIN_SILENCE_S)[0]:
             break
         got = stream.readinto(view[filled:])
         if not got:
