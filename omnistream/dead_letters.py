@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Letter:
     offset: int
     stage: str
     reason: str
+    key: bytes | None
     value: bytes
 
 
@@ -215,15 +217,18 @@ def _read_file(path: Path) -> Iterator[Letter]:
         with path.open(encoding="utf-8") as lines:
             records = [json.loads(line) for line in lines if line.strip()]
     for record in records:
-        value = record.get("bytes")
-        if value is None and "text" in record:
-            value = record["text"].encode()
-        elif value is None:
-            import base64
-
-            value = base64.b64decode(record["base64"])
+        value = record["bytes"] if "bytes" in record else _bytes_of(record, "text", "base64") or b""
+        key = _bytes_of(record, "key", "key_base64")
         place = (record["source"], record["partition"], record["position"])
-        yield Letter(*place, record["stage"], record["reason"], value)
+        yield Letter(*place, record["stage"], record["reason"], key, value)
+
+
+def _bytes_of(record: dict[str, Any], name: str, packed: str) -> bytes | None:
+    """Return a member of a record: bytes of Parquet, or text or base64 of JSON; None: it has none."""
+    if packed in record:
+        return b64decode(record[packed])
+    value: bytes | str | None = record.get(name)
+    return value.encode() if isinstance(value, str) else value
 
 
 # --- topics ---------------------------------------------------------------------------------------
@@ -299,7 +304,7 @@ def _letter_of(message: Any) -> Iterator[Letter]:
     }
     if message.value() is not None and "reason" in headers:
         place = (headers["source"], int(headers["partition"]), int(headers["offset"]))
-        yield Letter(*place, headers["stage"], headers["reason"], message.value())
+        yield Letter(*place, headers["stage"], headers["reason"], message.key(), message.value())
 
 
 class _Outbox:
@@ -325,7 +330,9 @@ class _Outbox:
         headers = {f"{HEADER}replayed": f"{letter.source}[{letter.partition}]@{letter.offset}"}
         while True:
             try:
-                self._producer.produce(topic, value, headers=headers, on_delivery=self._delivered, **place)
+                self._producer.produce(
+                    topic, value, letter.key, headers=headers, on_delivery=self._delivered, **place
+                )
                 break
             except BufferError:
                 self._producer.poll(1)

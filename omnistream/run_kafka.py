@@ -56,9 +56,12 @@ class _Run:
         self.on_progress = on_progress
         self.interval_s = job.checkpoint.interval_ms / 1_000 if job.checkpoint is not None else None
         self.idleness: Idleness[Partition] = Idleness(job.time.idle_timeout_ms / 1_000)
-        self.source = KafkaSource(job.source, group=job.name, shared=job.checkpoint is not None)
+        self.source = KafkaSource(
+            job.source, group=job.name, shared=job.checkpoint is not None, keys=job.dead_letter is not None
+        )
         self.started = self.saved = self.reported = time.monotonic()
         self.refusals = 0
+        self.refused_at: dict[Partition, int] = {}
 
     def run(self) -> RunResult:
         with ExitStack() as on_failure:

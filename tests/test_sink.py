@@ -477,6 +477,7 @@ def rejects(messages):
                 "source": "a.ndjson", "partition": 0, "position": number + 1, "line": None if number else 2,
                 "stage": "decode", "reason": "wrong_type", "field": "qty" if number else None,
                 "byte_offset": number, "size_bytes": len(message), "bytes": message,
+                "key": None if number % 3 == 1 else message[::-1],
             }
             for number, message in enumerate(messages)
         ],
@@ -484,8 +485,8 @@ def rejects(messages):
     )  # fmt: skip
 
 
-def message_of(record):
-    return record["text"].encode() if "text" in record else base64.b64decode(record["base64"], validate=True)
+def message_of(record, text="text", packed="base64"):
+    return record[text].encode() if text in record else base64.b64decode(record[packed], validate=True)
 
 
 @settings(derandomize=True, deadline=None)
@@ -497,14 +498,22 @@ def test_reject_lines_lose_nothing(messages):
     for line, message, row in zip(lines, messages, batch.to_pylist(), strict=True):
         record = json.loads(line)
         assert message_of(record) == message
+        key = row.pop("key")
         del row["bytes"]
-        assert {key: record[key] for key in row} == row
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            assert set(record) - set(row) == {"base64"}
-        else:
-            assert set(record) - set(row) == {"text"}
+        assert {name: record[name] for name in row} == row
+        expected = {"text" if is_utf8(message) else "base64"}
+        if key is not None:
+            assert message_of(record, "key", "key_base64") == key
+            expected.add("key" if is_utf8(key) else "key_base64")
+        assert set(record) - set(row) == expected
+
+
+def is_utf8(data):
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("neighbour", [b"\xff", b"fine"])

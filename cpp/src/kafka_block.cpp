@@ -6,6 +6,15 @@
 #include "omnistream/kafka.hpp"
 
 namespace omnistream {
+namespace {
+
+std::string_view text_or_none(const MessageBlock& block, const MessageBlock::Text& text) {
+    if (text.size == MessageBlock::kNone) return {};
+    // Texts without a byte need no memory, and are not null.
+    return {block.details.data() == nullptr ? "" : block.details.data() + text.at, text.size};
+}
+
+}  // namespace
 
 std::shared_ptr<Origin> origin_of_block(const std::shared_ptr<MessageBlock>& block) {
     auto origin = std::make_shared<Origin>();
@@ -14,7 +23,9 @@ std::shared_ptr<Origin> origin_of_block(const std::shared_ptr<MessageBlock>& blo
     origin->first_position = block->first_offset;
     origin->messages = std::move(block->messages);
     origin->readable = block->bytes->data() + block->bytes->size();
-    origin->owner = block->bytes;
+    origin->owner = block;
+    origin->keys.reserve(block->keys.size());
+    for (const MessageBlock::Text& key : block->keys) origin->keys.push_back(text_or_none(*block, key));
     return origin;
 }
 
@@ -39,11 +50,10 @@ std::shared_ptr<Batch> batch_of_block(const MessageBlock& block) {
 
 namespace {
 
-std::string_view utf8_or_null(const Array<char>& details, const MessageBlock::Text& text) {
-    if (text.size == MessageBlock::kNone) return {};
-    const char* at = details.data() == nullptr ? "" : details.data() + text.at;
-    return json::utf8_fault(at, at + text.size) == at + text.size ? std::string_view(at, text.size)
-                                                                  : std::string_view();
+std::string_view utf8_or_none(const MessageBlock& block, const MessageBlock::Text& text) {
+    const std::string_view found = text_or_none(block, text);
+    const char* end = found.data() + found.size();
+    return found.data() != nullptr && json::utf8_fault(found.data(), end) == end ? found : std::string_view();
 }
 
 Type type_of_detail(const std::string& detail) {
@@ -85,7 +95,7 @@ Status with_details(const Batch& batch, const MessageBlock& block,
                 block.timestamps_ms[i] < 0 ? writer.put_null() : writer.put(block.timestamps_ms[i]);
             } else if (texts == nullptr) {
                 return {Code::argument, "the block has no '" + detail + "'"};
-            } else if (const std::string_view text = utf8_or_null(block.details, (*texts)[i]);
+            } else if (const std::string_view text = utf8_or_none(block, (*texts)[i]);
                        text.data() == nullptr) {
                 writer.put_null();
             } else {

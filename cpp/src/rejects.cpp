@@ -16,12 +16,18 @@ public:
         column_.type = type;
         offsets_.push_back(0);
     }
-    void add(std::string_view text) {
+    void add(std::string_view text) { add(text, true); }
+    void add(std::string_view text, bool valid) {
+        const std::size_t row = offsets_.size() - 1;
         bytes_.append(text.data(), text.size());
         offsets_.push_back(static_cast<std::int32_t>(bytes_.size()));
+        if ((row & 7) == 0) bits_.push_back(0);
+        bits_.back() |= static_cast<std::uint8_t>(static_cast<unsigned>(valid) << (row & 7));
+        column_.null_count += !valid;
     }
     Column finish() {
         column_.length = static_cast<std::int64_t>(offsets_.size()) - 1;
+        if (column_.null_count != 0) column_.validity = bits_.finish();
         column_.offsets = offsets_.finish();
         column_.values = bytes_.finish();
         return std::move(column_);
@@ -31,6 +37,7 @@ private:
     Column column_;
     Array<std::int32_t> offsets_;
     Array<char> bytes_;
+    Array<std::uint8_t> bits_;
 };
 
 template <class T>
@@ -182,12 +189,9 @@ std::shared_ptr<Batch> reject_table(const Batch& batch, const std::vector<Reject
     LaneColumn<std::int32_t> partition("partition", Type::int32), line("line", Type::int32);
     LaneColumn<std::int64_t> position("position", Type::int64), byte_offset("byte_offset", Type::int64),
         size("size_bytes", Type::int64);
-    TextColumn field("field");
-    Array<std::uint8_t> field_bits;
-    std::int64_t field_nulls = 0;
+    TextColumn field("field"), key("key", Type::binary);
 
-    for (std::size_t i = 0; i < rejects.size(); ++i) {
-        const Reject& reject = rejects[i];
+    for (const Reject& reject : rejects) {
         source.add(origin.source);
         partition.add(origin.partition);
         stages.add(stage);
@@ -195,11 +199,10 @@ std::shared_ptr<Batch> reject_table(const Batch& batch, const std::vector<Reject
         const std::int32_t number = origin.rows_of_message ? reject.message : reject.line;
         line.add(number, number >= 0);
         byte_offset.add(reject.byte_offset, reject.byte_offset >= 0);
-        if ((i & 7) == 0) field_bits.push_back(0);
-        field_bits.back() |=
-            static_cast<std::uint8_t>(static_cast<unsigned>(!reject.field.empty()) << (i & 7));
-        field_nulls += reject.field.empty();
-        field.add(reject.field);
+        field.add(reject.field, !reject.field.empty());
+        const std::string_view key_of_message =
+            origin.keys.empty() ? std::string_view() : origin.keys[static_cast<std::size_t>(reject.message)];
+        key.add(key_of_message, key_of_message.data() != nullptr);
         if (origin.messages.empty()) {
             position.add(origin.first_position + (origin.rows_of_message ? 0 : reject.message));
             const std::string json = row_json(batch, reject.message);
@@ -216,18 +219,16 @@ std::shared_ptr<Batch> reject_table(const Batch& batch, const std::vector<Reject
     auto table = std::make_shared<Batch>();
     table->rows = static_cast<std::int64_t>(rejects.size());
     table->origin = batch.origin;
-    Column fields = field.finish();
-    if (field_nulls != 0) fields.validity = field_bits.finish();
-    fields.null_count = field_nulls;
     table->columns.push_back(source.finish());
     table->columns.push_back(partition.finish());
     table->columns.push_back(position.finish());
     table->columns.push_back(line.finish());
     table->columns.push_back(stages.finish());
     table->columns.push_back(reason.finish());
-    table->columns.push_back(std::move(fields));
+    table->columns.push_back(field.finish());
     table->columns.push_back(byte_offset.finish());
     table->columns.push_back(size.finish());
+    table->columns.push_back(key.finish());
     table->columns.push_back(bytes.finish());
     return table;
 }

@@ -28,6 +28,7 @@ _REJECT_FIELDS: list[Any] = [
     ("field", pa.utf8()),
     ("byte_offset", pa.int64()),
     ("size_bytes", pa.int64()),
+    ("key", pa.binary()),
     ("bytes", pa.binary()),
 ]
 REJECT_SCHEMA = pa.schema(_REJECT_FIELDS)

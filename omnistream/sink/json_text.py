@@ -64,12 +64,16 @@ def json_lines(batch: pa.RecordBatch) -> Iterator[pa.Buffer]:
 
 
 def reject_lines(batch: pa.RecordBatch) -> Iterator[pa.Buffer]:
-    """Render reject records: the message under ``text`` when it is UTF-8, else under ``base64``."""
+    """Render reject records: the message under ``text`` when it is UTF-8, else under ``base64``.
+
+    Its key, if it has one, is likewise under ``key`` or ``key_base64``.
+    """
     for start in range(0, batch.num_rows, ROWS_PER_CHUNK):
         chunk = batch.slice(start, ROWS_PER_CHUNK)
-        known = chunk.drop_columns(["bytes"])
-        message = _message_member(chunk.column("bytes"))
-        yield _text_bytes(join_text([*_members(known.schema.names, known.columns), ",", message, "}\n"]))
+        known = chunk.drop_columns(["key", "bytes"])
+        key = _bytes_member(chunk.column("key"), "key", "key_base64")
+        message = _bytes_member(chunk.column("bytes"), "text", "base64")
+        yield _text_bytes(join_text([*_members(known.schema.names, known.columns), key, message, "}\n"]))
 
 
 def _members(names: Sequence[str], columns: Sequence[Array]) -> Iterator[Any]:
@@ -80,20 +84,24 @@ def _members(names: Sequence[str], columns: Sequence[Array]) -> Iterator[Any]:
         opening = ","
 
 
-def _message_member(column: Array) -> Array:
+def _bytes_member(column: Array, text: str, base64: str) -> Array | str:
+    """Render one more member for each value, with the comma before it; null has none."""
+    if column.null_count == len(column):
+        return ""
     try:
-        return join_text(['"text":', json_text(column.cast(TEXT))])
-    except pa.ArrowInvalid:  # some message is not UTF-8: one by one
-        return pa.array([_one_message(message) for message in column.to_pylist()], TEXT)
+        members = join_text([f',"{text}":', json_text(column.cast(TEXT))])
+    except pa.ArrowInvalid:  # some value is not UTF-8: one by one
+        members = pa.array([_one_member(value, text, base64) for value in column.to_pylist()], TEXT)
+    return pc.if_else(column.is_valid(), members, "") if column.null_count else members
 
 
-def _one_message(message: bytes | None) -> str:
-    if message is None:
-        return '"text":null'
+def _one_member(value: bytes | None, text: str, base64: str) -> str:
+    if value is None:
+        return ""
     try:
-        return f'"text":{json.dumps(message.decode(), ensure_ascii=False)}'
+        return f',"{text}":{json.dumps(value.decode(), ensure_ascii=False)}'
     except UnicodeDecodeError:
-        return f'"base64":"{b64encode(message).decode()}"'
+        return f',"{base64}":"{b64encode(value).decode()}"'
 
 
 def json_text(column: Array) -> Array:

@@ -49,7 +49,7 @@ FIXED = {
     "delivery.report.only.error": "true",
 }
 HEADER = "omnistream."
-# Columns of a reject that become headers; the original bytes are the value.
+# Columns of a reject that become headers; key and value are the original ones.
 REJECT_HEADERS = {
     "source": "source",
     "partition": "partition",
@@ -229,7 +229,7 @@ class KafkaSink:
 
 
 class KafkaDeadLetter:
-    """Rejects as messages: the original bytes, with headers of where they stood and why they are refused."""
+    """Rejects as messages: the original key and bytes, with headers of where they stood and why."""
 
     def __init__(self, producer: Producer, topic: str, job: str) -> None:
         self._producer = producer
@@ -244,7 +244,9 @@ class KafkaDeadLetter:
             for column, name in REJECT_HEADERS.items()
         ]
         headers = [(f"{HEADER}job", self._job)]
-        self._producer.produce(self._topic, batch.column("bytes"), None, headers, row_headers)
+        key = batch.column("key")
+        keys = key if key.null_count < len(key) else None
+        self._producer.produce(self._topic, batch.column("bytes"), keys, headers, row_headers)
 
     def flush(self) -> None:
         """Wait until all is delivered; in a transaction its commit does so."""

@@ -78,6 +78,8 @@ class KafkaSource:
     shared : bool
         Whether partitions are shared with the other members of the group. Otherwise all are read here, and
         nothing is committed.
+    keys : bool
+        Whether rejects have the keys of their messages; a column of keys needs them anyway.
 
     Attributes
     ----------
@@ -92,7 +94,7 @@ class KafkaSource:
         For a setting that librdkafka does not take, or when it is not installed.
     """
 
-    def __init__(self, spec: SourceSpec, group: str, *, shared: bool) -> None:
+    def __init__(self, spec: SourceSpec, group: str, *, shared: bool, keys: bool = False) -> None:
         if spec.kafka is None:
             raise SourceError("the source is not Kafka")
         self.spec: KafkaSpec = spec.kafka
@@ -109,7 +111,7 @@ class KafkaSource:
             list(self.spec.config),
             list({"group.id": group, **DEFAULTS, **FIXED}.items()),
             timestamps="timestamp" in details,
-            keys="key" in details,
+            keys=keys or "key" in details,
             headers=[detail.removeprefix("header:") for detail in details if detail.startswith("header:")],
         )
 

@@ -247,6 +247,7 @@ def test_rejects(decode_engine: Any, schema: str, message: bytes, expected: tupl
             "field": field,
             "byte_offset": byte_offset,
             "size_bytes": len(message),
+            "key": None,
             "bytes": message,
         }
     ]

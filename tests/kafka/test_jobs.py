@@ -180,11 +180,11 @@ def test_rejects_keep_their_bytes_and_say_where_they_stood(
     assert (
         len(letters) == metrics.rejected_messages + metrics.rejected_rows + metrics.duplicates + metrics.late
     )
-    sent = {(m.partition(), m.offset()): m.value() for m in kafka.read(source)}
+    sent = {(m.partition(), m.offset()): (m.key(), m.value()) for m in kafka.read(source)}
     for letter in letters:
         headers = {name.removeprefix("omnistream."): value.decode() for name, value in letter.headers()}
         assert headers["source"] == source
-        assert letter.value() == sent[int(headers["partition"]), int(headers["offset"])]
+        assert (letter.key(), letter.value()) == sent[int(headers["partition"]), int(headers["offset"])]
         assert headers["stage"] in ("decode", "clean")
         assert headers["reason"]
 

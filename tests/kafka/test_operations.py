@@ -174,7 +174,7 @@ def test_a_job_is_watched_and_its_rejects_are_sent_back(kafka: Any, tmp_path: Pa
     good = [json_message(each) for each in orders(20)]
     no_sku = [json.dumps({**json.loads(each), "sku": None}).encode() for each in good[:3]]
     kafka.produce(topic, [*good[:10], *no_sku[:2]], 0)
-    kafka.produce(topic, [*good[10:], no_sku[2], b"{"], 1)
+    kafka.produce(topic, [*good[10:], no_sku[2], b"{"], 1, keys=[b"\xff%d" % number for number in range(12)])
     figures = run_until(file, 24)
     assert figures["omnistream_rejects_total", "null_field"] == 3
     assert figures["omnistream_partition_position", "1", topic] == 12
@@ -198,6 +198,8 @@ def test_a_job_is_watched_and_its_rejects_are_sent_back(kafka: Any, tmp_path: Pa
     assert sum(command("dlq", "replay", str(file), "--again")["chosen"].values()) == 4
     message = kafka.read(topic)[-1]
     assert json.loads(message.value())["sku"] == "MENDED"
+    assert message.key() == b"\xff10"
+    assert {each.key() for each in kafka.read(letters)} == {None, b"\xff10", b"\xff11"}
     assert dict(message.headers())["omnistream.replayed"] == f"{topic}[1]@10".encode()
 
     figures = run_until(file, 28)
@@ -206,7 +208,8 @@ def test_a_job_is_watched_and_its_rejects_are_sent_back(kafka: Any, tmp_path: Pa
 
 def test_dead_letters_of_a_file_are_sent_back(kafka: Any, tmp_path: Path) -> None:
     topic, target = kafka.topic(1, name="orders"), kafka.topic(1, name="mended")
-    kafka.produce(topic, [b"{", b"\xff\xfe", *(json_message(each) for each in orders(2))])
+    messages = [b"{", b"\xff\xfe", *(json_message(each) for each in orders(2))]
+    kafka.produce(topic, messages, keys=[b"\xfe", b"", b"a", b"b"])
     document = job_document(kafka, topic, producer={"bootstrap.servers": kafka.bootstrap})
     for kind in ("ndjson", "parquet"):
         path = tmp_path / kind / "rejects"
@@ -216,4 +219,4 @@ def test_dead_letters_of_a_file_are_sent_back(kafka: Any, tmp_path: Path) -> Non
 
         done = replay(job, corrections=[shell("grep -a '{' && echo mended")], to=target, send=True)
         assert (sum(done.chosen.values()), done.failed, done.sent) == (2, 1, 1)
-    assert [each.value() for each in kafka.read(target)] == [b"{\nmended\n"] * 2
+    assert [(each.key(), each.value()) for each in kafka.read(target)] == [(b"\xfe", b"{\nmended\n")] * 2

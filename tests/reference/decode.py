@@ -31,7 +31,7 @@ INT64 = range(-(2**63), 2**63)
 MOST_REPEATED = 256
 
 REJECT_COLUMNS = ["source", "partition", "position", "line", "stage", "reason", "field"]
-REJECT_COLUMNS += ["byte_offset", "size_bytes", "bytes"]
+REJECT_COLUMNS += ["byte_offset", "size_bytes", "key", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def reject(
     message: Message, line: int | None, stage: str, reason: str, name: str | None, at: int | None
 ) -> dict[str, Any]:
     values = (message.source, message.partition, message.position, line, stage, reason, name, at)
-    return dict(zip(REJECT_COLUMNS, (*values, len(message.data), message.data), strict=True))
+    return dict(zip(REJECT_COLUMNS, (*values, len(message.data), None, message.data), strict=True))
 
 
 def decode_lines(

@@ -54,6 +54,8 @@ struct Origin {
     std::shared_ptr<const void> owner;  // keeps the bytes alive
     std::vector<Message> messages;      // in order of position; empty when rows were pushed as Arrow columns
     bool rows_of_message = false;       // such rows are those of one message, at first_position
+    std::vector<std::string_view>
+        keys;  // of messages, for their rejects; data() null: it has none; empty: none has
     // Where all messages lie in one piece of memory: up to here a kernel may load beyond a message's end.
     const char* readable = nullptr;
 };
