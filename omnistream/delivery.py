@@ -33,13 +33,16 @@ from omnistream.checkpoint import Snapshot, latest, prune, remove
 from omnistream.errors import NotCommittedError, SourceError, StateError
 from omnistream.pipeline import Pipeline
 from omnistream.sink.kafka import Producer, member_of
-from omnistream.source.kafka import KafkaSource, Partition
+from omnistream.source.kafka import COMMITTED_MS, KafkaSource, Partition
 from omnistream.spec import CheckpointSpec, JobSpec
 
 log = logging.getLogger(__name__)
 
 # Kept besides those that committed offsets name.
 KEPT_SNAPSHOTS = 2
+# How long to ask which snapshots others need: while a transaction of theirs is open there is no answer, and
+# the next checkpoint asks again.
+RETIRE_MS = 2_000
 
 
 class Delivery:
@@ -115,11 +118,7 @@ class Delivery:
 
         A partition that has gone to another member names the snapshot it went with until that member commits.
         """
-        try:
-            asked_for = self._asked_for()
-        except SourceError as error:  # such as another member's transaction that takes its time
-            log.info("old snapshots stay for now: %s", error)
-        else:
+        if (asked_for := self._asked_for()) is not None:
             prune(self._folder(self._member), KEPT_SNAPSHOTS, asked_for)
 
     def finish(self) -> None:
@@ -130,12 +129,20 @@ class Delivery:
         self.source.resolve_positions()
         self.commit("")
         self.dirty = False
-        remove(self._folder(self._member), self._asked_for())
+        if (asked_for := self._asked_for()) is not None:
+            remove(self._folder(self._member), asked_for)
 
-    def _asked_for(self) -> set[str]:
-        """Return those of this member's snapshots that committed offsets name, besides the newest."""
-        elsewhere = [each for each in self.source.partitions() if each not in self.source.positions]
-        named = [snapshot.partition("/") for _, snapshot in self._committed(elsewhere)]
+    def _asked_for(self) -> set[str] | None:
+        """Return those of this member's snapshots that committed offsets name, besides the newest.
+
+        None when there is no saying, such as while another member's transaction takes its time.
+        """
+        elsewhere = self.source.known - self.source.positions.keys()
+        try:
+            named = [snapshot.partition("/") for _, snapshot in self._committed(elsewhere, RETIRE_MS)]
+        except SourceError as error:
+            log.info("old snapshots stay for now: %s", error)
+            return None
         return {name for member, _, name in named if member == self._member}
 
     # --- partitions come and go ---
@@ -204,11 +211,13 @@ class Delivery:
         log.info("reading %s", ", ".join(f"{each} from {offset}" for each, offset in offsets.items()))
         return offsets
 
-    def _committed(self, partitions: Iterable[Partition]) -> list[tuple[_core.KafkaPartition, str]]:
+    def _committed(
+        self, partitions: Iterable[Partition], timeout_ms: int = COMMITTED_MS
+    ) -> list[tuple[_core.KafkaPartition, str]]:
         """Return the committed offsets, where there are any, and the snapshots that they name ("": none)."""
         return [
             (each, self._named(each))
-            for each in self.source.committed(partitions)
+            for each in self.source.committed(partitions, timeout_ms)
             if each.offset != _core.KAFKA_NO_OFFSET
         ]
 

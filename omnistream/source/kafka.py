@@ -85,6 +85,8 @@ class KafkaSource:
     ----------
     positions : dict of Partition to int
         Of the partitions that are read here: the next offset.
+    known : set of Partition
+        All that the topics had at the start, and all that were read here since.
     tombstones, bytes_read : int
         Messages without a value, which are skipped; bytes of the values of the others.
 
@@ -100,6 +102,7 @@ class KafkaSource:
         self.spec: KafkaSpec = spec.kafka
         self.shared = shared
         self.positions: dict[Partition, int] = {}
+        self.known: set[Partition] = set()
         self.tombstones = self.bytes_read = 0
         self._ends: dict[Partition, int] = {}  # of partitions that are read up to there
         self._ended: set[Partition] = set()
@@ -137,10 +140,12 @@ class KafkaSource:
             names.update(dict.fromkeys(found))
         return [Partition(name, number) for name in names for number in range(known[name])]
 
-    def committed(self, partitions: Iterable[Partition]) -> list[_core.KafkaPartition]:
+    def committed(
+        self, partitions: Iterable[Partition], timeout_ms: int = COMMITTED_MS
+    ) -> list[_core.KafkaPartition]:
         """Return the group's committed offsets, with their metadata."""
         asked = [_core.KafkaPartition(*each) for each in partitions]
-        return self.consumer.committed(asked, COMMITTED_MS) if asked else []
+        return self.consumer.committed(asked, timeout_ms) if asked else []
 
     def first_offset(self, partition: Partition) -> int:
         """Return where to start in a partition that has no stored offset; it may be a logical one."""
@@ -160,6 +165,7 @@ class KafkaSource:
     def join(self) -> list[Partition]:
         """Begin; returns the partitions to read at once. Those of a group come with `rebalance`."""
         partitions = self.partitions()  # also says, now and not in the middle, when something is missing
+        self.known.update(partitions)
         if not self.shared:
             return partitions
         self.consumer.subscribe(list(self.spec.topics))
@@ -183,6 +189,7 @@ class KafkaSource:
                 if end <= max(offset, self.consumer.range(*partition, REQUEST_MS)[0]):
                     self._ended.add(partition)
             self.positions[partition] = offset
+            self.known.add(partition)
             assigned.append(_core.KafkaPartition(*partition, offset, "", end))
         self.consumer.assign(assigned)
 

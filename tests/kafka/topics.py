@@ -98,6 +98,7 @@ class Kafka:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 20,
         }
         messages: list[Message] = []
         with closing_consumer(self.client | settings) as consumer:
