@@ -134,7 +134,7 @@ Status KafkaConsumer::failed(const std::string& what, int error, const std::stri
 
 Status KafkaConsumer::topics(int timeout_ms, std::vector<std::pair<std::string, std::int32_t>>* out) {
     const rd_kafka_metadata_t* metadata = nullptr;
-    const int error = library_->metadata(client_, 1, nullptr, &metadata, timeout_ms);
+    const int error = metadata_of(*library_, client_, nullptr, timeout_ms, log_, &metadata);
     if (error != 0) return failed("kafka: listing topics", error);
     for (int i = 0; i < metadata->topic_cnt; ++i)
         out->emplace_back(metadata->topics[i].topic, metadata->topics[i].partition_cnt);

@@ -154,6 +154,18 @@ std::string explain(const KafkaLibrary& library, const std::string& what, int er
     return text;
 }
 
+int metadata_of(const KafkaLibrary& library, rd_kafka_s* client, rd_kafka_topic_s* topic, int timeout_ms,
+                const KafkaLog& log, const rd_kafka_metadata_t** out) {
+    constexpr int kStepMs = 3'000;
+    int error = kTimedOut;
+    for (; timeout_ms > 0 && (error == kTimedOut || error == kTransport); timeout_ms -= kStepMs) {
+        error = library.metadata(client, topic == nullptr, topic, out, std::min(timeout_ms, kStepMs));
+        const int cause = log.last_error().first;
+        if (error != 0 && (cause == kAuthentication || cause == kSsl)) break;
+    }
+    return error;
+}
+
 void take_log_line(int level, const char* facility, const char* text, KafkaLog* log) {
     std::string line = text;
     // "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/bootstrap: Connect to ..."

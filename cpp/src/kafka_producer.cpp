@@ -83,10 +83,11 @@ Status KafkaProducer::partitions(const std::string& topic, int timeout_ms, std::
     // Asked for by name, a topic is made by brokers that do so (auto.create.topics.enable), after a moment.
     rd_kafka_topic_s* asked = library_->topic_new(client_, topic.c_str(), nullptr);
     int error = kUnknownTopicOrPart;
+    *count = 0;
     for (int i = 0; i < kTriesToCreate && error == kUnknownTopicOrPart; ++i) {
         if (i != 0) library_->poll(client_, kCreateWaitMs);
         const rd_kafka_metadata_t* metadata = nullptr;
-        error = library_->metadata(client_, 0, asked, &metadata, timeout_ms);
+        error = metadata_of(*library_, client_, asked, timeout_ms, log_, &metadata);
         if (error != 0) break;
         error = metadata->topic_cnt == 1 ? metadata->topics[0].err : kUnknownTopicOrPart;
         *count = error == 0 ? metadata->topics[0].partition_cnt : 0;
@@ -94,12 +95,14 @@ Status KafkaProducer::partitions(const std::string& topic, int timeout_ms, std::
         library_->metadata_destroy(metadata);
     }
     library_->topic_destroy(asked);
-    return error == 0 ? Status() : failed("kafka topic " + topic, error);
+    return error == 0 || error == kUnknownTopicOrPart ? Status() : failed("kafka topic " + topic, error);
 }
 
-Status KafkaProducer::delivery() const {
+Status KafkaProducer::delivery(bool* must_abort) const {
     const std::lock_guard lock(mutex_);
     if (undelivered_error_ == 0) return {};
+    // Outside of a transaction nothing can be taken back and sent again.
+    if (must_abort != nullptr) *must_abort = transactional_ && heals(undelivered_error_);
     return failed("kafka topic " + undelivered_topic_ + ": a message was not delivered", undelivered_error_);
 }
 

@@ -234,6 +234,9 @@ namespace rdkafka {
                                   const std::string& detail = "");
 
 // A line that librdkafka logs, from any of its threads; failed connections are remembered, too.
+// As rd_kafka_metadata, but it does not go on asking with a password or a certificate that was refused.
+int metadata_of(const KafkaLibrary& library, rd_kafka_s* client, rd_kafka_topic_s* topic, int timeout_ms,
+                const KafkaLog& log, const rd_kafka_metadata_t** out);
 void take_log_line(int level, const char* facility, const char* text, KafkaLog* log);
 
 // A configuration from the user's settings (which must all be known) and then `defaults`, for what the user

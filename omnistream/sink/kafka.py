@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from omnistream import _core
+from omnistream.errors import SinkError
 from omnistream.librdkafka import librdkafka_path
 from omnistream.registry import Registry
 from omnistream.sink.arrow_messages import arrow_messages
@@ -95,8 +96,13 @@ class Producer:
 
     def start(self, topics: Sequence[str]) -> None:
         """Check that the topics are there; with transactions, end those that an earlier process left open."""
-        for topic in topics:
-            self._core.partitions(topic, REQUEST_MS)
+        if absent := [topic for topic in topics if not self._core.partitions(topic, REQUEST_MS)]:
+            brokers = dict(self._job.producer).get("bootstrap.servers", "...")
+            create = f"kafka-topics.sh --bootstrap-server {brokers} --create --topic"
+            raise SinkError(
+                f"kafka topic {', '.join(absent)}: there is none, and the brokers make none by themselves; "
+                f"create it: {' && '.join(f'{create} {topic}' for topic in absent)}"
+            )
         if self.transactional:
             self._core.init_transactions(REQUEST_MS)
             self.begin()

@@ -449,8 +449,10 @@ def test_a_silent_stream_closes_its_last_window(kafka: Kafka, tmp_path: Path) ->
 def test_topics_that_are_not_there_are_named(kafka: Kafka, source: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"kafka topic nowhere: there is none; create it"):
         run(job_of(kafka, "nowhere", tmp_path))
-    sink = [{"output": "sales", "type": "kafka", "topic": "nowhere-either"}]
-    with pytest.raises(SinkError, match=r"kafka topic nowhere-either: .*; create the topic"):
+    sink = [{"output": "sales", "type": "kafka", "topic": topic} for topic in ("nowhere-either", "nor-here")]
+    with pytest.raises(
+        SinkError, match=r"kafka topic nowhere-either, nor-here: there is none.*create --topic nor-here"
+    ):
         run(job_of(kafka, source, tmp_path, sink=sink))
 
 

@@ -193,7 +193,7 @@ public:
     KafkaProducer(const KafkaProducer&) = delete;
     KafkaProducer& operator=(const KafkaProducer&) = delete;
 
-    // Partitions of a topic, which some brokers make when asked; fails when it is not there or none answers.
+    // Partitions of a topic, which some brokers make when asked; 0: there is none. Fails when none answers.
     Status partitions(const std::string& topic, int timeout_ms, std::int32_t* count);
 
     using Headers = std::vector<std::pair<std::string, std::string>>;
