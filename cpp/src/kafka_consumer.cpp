@@ -1,9 +1,11 @@
 // Messages in: librdkafka's queue is emptied in batches, and each value copied once, into the block of its
 // partition. bench/NOTES.md has what that costs.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <limits>
+#include <thread>
 
 #include "rdkafka_abi.hpp"
 
@@ -158,10 +160,31 @@ Status KafkaConsumer::offsets_at(std::vector<KafkaPartition>* partitions, int ti
     return {};
 }
 
+namespace {
+
+// A group's coordinator starts, or moves to another broker; librdkafka looks for it, but does not ask again.
+template <class Request>
+int asked_until_coordinated(const rd_kafka_topic_partition_list_t& list, int timeout_ms, Request&& request) {
+    constexpr std::chrono::milliseconds kWait(100);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+    for (;;) {
+        int error = request();
+        for (int i = 0; error == 0 && i < list.cnt; ++i) error = list.elems[i].err;
+        const bool moves =
+            error == kCoordinatorLoads || error == kCoordinatorNotAvailable || error == kNotCoordinator;
+        if (!moves || std::chrono::steady_clock::now() >= end) return error;
+        std::this_thread::sleep_for(kWait);
+    }
+}
+
+constexpr int kCommitMs = 30'000;
+
+}  // namespace
+
 Status KafkaConsumer::committed(std::vector<KafkaPartition>* partitions, int timeout_ms) {
     const List list = to_list(*library_, client_, *partitions);
-    int error = library_->committed(client_, list.get(), timeout_ms);
-    for (int i = 0; error == 0 && i < list->cnt; ++i) error = list->elems[i].err;
+    const int error = asked_until_coordinated(
+        *list, timeout_ms, [&] { return library_->committed(client_, list.get(), timeout_ms); });
     if (error != 0) return failed("kafka: reading the group's committed offsets", error);
     *partitions = from_list(list.get());
     return {};
@@ -169,8 +192,8 @@ Status KafkaConsumer::committed(std::vector<KafkaPartition>* partitions, int tim
 
 Status KafkaConsumer::commit(const std::vector<KafkaPartition>& partitions, bool* refused) {
     const List list = to_list(*library_, client_, partitions);
-    int error = library_->commit(client_, list.get(), 0);
-    for (int i = 0; error == 0 && i < list->cnt; ++i) error = list->elems[i].err;
+    const int error =
+        asked_until_coordinated(*list, kCommitMs, [&] { return library_->commit(client_, list.get(), 0); });
     *refused = error == kIllegalGeneration || error == kUnknownMember || error == kRebalanceInProgress;
     return error == 0 ? Status() : failed("kafka: committing offsets", error);
 }
