@@ -108,7 +108,8 @@ class _Run:
         if self.interval_s is not None and now - self.saved >= self.interval_s:
             self.delivery.checkpoint()
             self.saved = time.monotonic()
-            self.refusals = 0
+            if self.beyond_refusal():
+                self.refusals = 0
         self.report(now)
 
     def write(self, outputs: Mapping[str, Sequence[pa.RecordBatch]]) -> None:
@@ -137,7 +138,15 @@ class _Run:
         if self.refusals > MOST_REFUSALS:
             raise refused
         log.warning("%s; going back to the last checkpoint", refused)
+        self.refused_at = dict(self.source.positions)
         self.delivery.rewind()
+
+    def beyond_refusal(self) -> bool:
+        """Whether what was refused has been committed since; a part of it may be again and again."""
+        positions = self.source.positions
+        return all(
+            positions.get(partition, offset) >= offset for partition, offset in self.refused_at.items()
+        )
 
     def finish(self) -> None:
         """End in good order: at the end of the input everything is closed, else the state is kept."""

@@ -172,17 +172,14 @@ Status KafkaProducer::produce(const std::string& topic, std::int32_t rows, const
             library_->error_destroy(error);
             // A transaction takes no more after a message that was not delivered: that one is the cause.
             library_->poll(client_, kRoomWaitMs);
-            if (const Status lost = delivery(); !lost.ok()) {
-                *must_abort = code == kState && heals(undelivered_error_);
-                return lost;
-            }
+            OMNI_RETURN_NOT_OK(delivery(must_abort));
             if (code == kQueueFull) continue;
             *must_abort = code == kState;  // the transaction has failed meanwhile
             return failed("kafka topic " + topic, code, text);
         }
     }
     library_->poll(client_, 0);
-    return delivery();
+    return delivery(must_abort);
 }
 
 Status KafkaProducer::flush(int timeout_ms) {
@@ -206,13 +203,24 @@ Status KafkaProducer::finish(const std::string& what, void* raw, bool* must_abor
         code = library_->fatal_error(client_, why, sizeof why);
         text = why;
     } else if (must_abort != nullptr) {
-        *must_abort = library_->error_txn_requires_abort(error) != 0;
+        // The report of the message that is the cause may not have been taken yet: the code is the same.
+        *must_abort = library_->error_txn_requires_abort(error) != 0 && heals(code);
     }
     library_->error_destroy(error);
     return failed("kafka transaction: " + what, code, text);
 }
 
+// A message that was not delivered says more than the transaction that fails by it.
+Status KafkaProducer::cause(Status failure, bool* must_abort) const {
+    bool may_heal = false;
+    Status lost = failure.ok() ? Status() : delivery(&may_heal);
+    if (lost.ok()) return failure;
+    *must_abort = *must_abort && may_heal;
+    return lost;
+}
+
 Status KafkaProducer::init_transactions(int timeout_ms) {
+    transactional_ = true;
     return finish("starting", library_->init_transactions(client_, timeout_ms), nullptr);
 }
 
@@ -227,20 +235,12 @@ Status KafkaProducer::send_offsets(const std::vector<KafkaPartition>& offsets, K
     rd_kafka_error_s* error = library_->send_offsets_to_transaction(
         client_, to_list(*library_, client_, offsets).get(), member, timeout_ms);
     library_->consumer_group_metadata_destroy(member);
-    const Status undelivered = delivery();
-    const Status status = finish("sending the offsets", error, must_abort);
-    if (status.ok() || undelivered.ok()) return status;
-    *must_abort = *must_abort && heals(undelivered_error_);
-    return undelivered;
+    return cause(finish("sending the offsets", error, must_abort), must_abort);
 }
 
 Status KafkaProducer::commit(int timeout_ms, bool* must_abort) {
     rd_kafka_error_s* error = library_->commit_transaction(client_, timeout_ms);
-    const Status undelivered = delivery();
-    const Status status = finish("committing", error, must_abort);
-    if (status.ok() || undelivered.ok()) return status;
-    *must_abort = *must_abort && heals(undelivered_error_);
-    return undelivered;
+    return cause(finish("committing", error, must_abort), must_abort);
 }
 
 Status KafkaProducer::abort(int timeout_ms) {

@@ -220,11 +220,13 @@ private:
     KafkaProducer() = default;
     Status failed(const std::string& what, int error, const std::string& detail = "") const;
     Status finish(const std::string& what, void* error, bool* must_abort);
-    Status delivery() const;
+    Status delivery(bool* must_abort = nullptr) const;
+    Status cause(Status failure, bool* must_abort) const;
 
     std::shared_ptr<const KafkaLibrary> library_;
     rd_kafka_s* client_ = nullptr;
     KafkaLog log_;
+    bool transactional_ = false;
     mutable std::mutex mutex_;
     int undelivered_error_ = 0;  // of the first message that was not delivered
     std::string undelivered_topic_;
