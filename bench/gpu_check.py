@@ -142,8 +142,13 @@ def conformance(check: Check) -> str:
     engines = stand_ins if check.rehearse else f"cuda and not ({stand_ins})"
     # Not the project's settings: they need plugins that an image with CUDA may lack.
     settings = ["-c", os.devnull, f"--rootdir={ROOT}", "--import-mode=importlib", "-p", "no:cacheprovider"]
-    printed = check.run(sys.executable, "-m", "pytest", "-q", *settings, "tests/conformance", "-k", engines)
-    return printed.strip().splitlines()[-1].strip("= ")
+    pytest = [sys.executable, "-m", "pytest", "-q", *settings]
+    printed = [check.run(*pytest, "tests/conformance", "-k", engines)]
+    if not check.rehearse:
+        # Tests of the drivers alone, which take the host launcher unless they are told otherwise.
+        drivers = [f"tests/conformance/test_{stage}_device.py" for stage in ("encode", "window")]
+        printed.append(check.run(*pytest, *drivers, OMNISTREAM_TEST_LAUNCHER="cuda"))
+    return "; ".join(each.strip().splitlines()[-1].strip("= ") for each in printed)
 
 
 def sanitizer(check: Check) -> str:
@@ -164,12 +169,16 @@ def benchmarks(check: Check) -> str:
     sys.path.insert(0, str(Path(__file__).parent))
     import gpu_benchmarks
 
+    sizes = gpu_benchmarks.REHEARSED if check.rehearse else gpu_benchmarks.FULL
+    copies = {name.removesuffix("_gb_s"): rate for name, rate in check.findings["copies"].items()}
+    copies.pop("skipped", None)
+    bench = gpu_benchmarks.Bench(check.rehearse, sizes, check.figure, copies)
     skipped = []
     for name, benchmark in gpu_benchmarks.ALL.items():
         try:
             if check.seconds_left < gpu_benchmarks.SECONDS_EACH:
                 raise Skip("out of time")
-            benchmark(check.rehearse, check.figure)
+            benchmark(bench)
         except gpu_benchmarks.Unavailable as error:
             skipped.append(f"{name}: {error}")
         except Skip as error:
@@ -255,6 +264,15 @@ def as_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(report: dict[str, Any], folder: Path) -> Path:
+    """Write the report as JSON and as Markdown; return the path without its suffix."""
+    name = "".join(c if c.isalnum() else "-" for c in report["device"].lower()).strip("-")
+    path = folder / f"gpu-{name}-{report['time'][:10]}"
+    Path(f"{path}.json").write_text(json.dumps(report, indent=1) + "\n")
+    Path(f"{path}.md").write_text(as_markdown(report))
+    return path
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -268,11 +286,7 @@ def main() -> int:
     check = Check(options.rehearse)
     report = take(check)
     if not check.rehearse and "benchmarks" in report["steps"]:
-        name = "".join(c if c.isalnum() else "-" for c in report["device"].lower()).strip("-")
-        path = ROOT / "bench" / "results" / f"gpu-{name}-{report['time'][:10]}"
-        path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-        path.with_suffix(".md").write_text(as_markdown(report))
-        print(f"wrote {path}.json and .md")
+        print(f"wrote {write(report, ROOT / 'bench' / 'results')}.json and .md")
     print(json.dumps(report))
     return 0 if report["passed"] else 1
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -82,10 +82,39 @@ class Block:
         return self.words
 
 
+class Pinned:
+    """Bytes in pinned memory, which a source writes itself, so that the host copies nothing.
+
+    They may not change from when they are sent until the kernels that read them have been waited for.
+    """
+
+    def __init__(self, launcher: Launcher, size_bytes: int) -> None:
+        self.words = launcher.pinned(8 * _words(size_bytes)).view(np.uint64)
+        self.words[-1] = 0
+        self.data = memoryview(cast("Any", self.words.view(np.uint8)[:size_bytes]))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def _words(size_bytes: int) -> int:
+    """Return how many words hold so many bytes and at least one zero behind them."""
+    return size_bytes // 8 + 1
+
+
 @dataclass(slots=True)
 class _Buffer:
     pinned: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, np.uint8))
     last: Mark | None = None  # copy out of it
+
+    def filled(self, launcher: Launcher, data: Any) -> np.ndarray[Any, Any]:
+        """Return words that hold the data, in this buffer or in a larger one from now on."""
+        size, size_bytes = 8 * _words(len(data)), len(data)
+        if self.pinned.size < size:
+            self.pinned = launcher.pinned(size + size // 64 * 8)  # some room for the next
+        self.pinned[:size_bytes] = np.frombuffer(data, np.uint8)
+        self.pinned[size_bytes:size] = 0
+        return self.pinned[:size].view(np.uint64)
 
 
 class Uploads:
@@ -98,23 +127,21 @@ class Uploads:
         self._next = 0
 
     def send(self, data: Any) -> Block:
-        """Start to copy a block; the kernels that are launched meanwhile do not wait for it."""
-        size = len(data)
-        words = size // 8 + 1
-        on_device = self._launcher.xp.empty(words, np.uint64)
+        """Start to copy a block, bytes-like or `Pinned`; kernels launched meanwhile do not wait for it."""
+        on_device = self._launcher.xp.empty(_words(len(data)), np.uint64)
+        if isinstance(data, Pinned):
+            return Block(data.data, on_device, self._start(on_device, data.words))
         buffer = self._buffers[self._next]
         self._next = (self._next + 1) % BUFFERS
         if buffer.last is not None:
             buffer.last.wait()
-        if buffer.pinned.size < 8 * words:
-            buffer.pinned = self._launcher.pinned(8 * words + words)  # some room for the next
-        pinned = buffer.pinned[: 8 * words]
-        pinned[:size] = np.frombuffer(data, np.uint8)
-        pinned[size:] = 0
-        self._copies.after_kernels()
-        self._copies.upload(on_device, pinned.view(np.uint64))
-        buffer.last = self._copies.mark()
+        buffer.last = self._start(on_device, buffer.filled(self._launcher, data))
         return Block(data, on_device, buffer.last)
+
+    def _start(self, on_device: Any, words: np.ndarray[Any, Any]) -> Mark:
+        self._copies.after_kernels()
+        self._copies.upload(on_device, words)
+        return self._copies.mark()
 
     def ahead(self, blocks: Iterable[Any]) -> Iterator[Block]:
         """Send blocks, each while the one before it is in use."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -369,6 +370,13 @@ def device_engine(name: str, stage: str) -> DeviceEngine:
     """Make the engine ``cuda`` or ``cuda-host`` for the tests of a stage."""
     launcher = HostLauncher() if name == "cuda-host" else CudaLauncher(probe_cuda().gpus[0].arch)
     return DeviceEngine(launcher, name, stage)
+
+
+def driver_launchers() -> list[Launcher]:
+    """Return where tests of a driver run: on the host, both ways round; on a GPU where gpu-check says so."""
+    if os.environ.get("OMNISTREAM_TEST_LAUNCHER") == "cuda":
+        return [CudaLauncher(probe_cuda().gpus[0].arch)] * 2
+    return [HostLauncher(order=0), HostLauncher(order=1)]
 
 
 def missing_for_cuda_host(stage: str) -> str | None:

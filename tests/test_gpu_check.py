@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from omnistream.device import probe_cuda
 
 ROOT = Path(__file__).parent.parent
+# One of each kind; a window of so many keys, two schemas and both devices have theirs beside it.
+FIGURES = {
+    "compile all kernels",
+    "device memory, read and written",
+    "decode order_flat, resident",
+    "decode order_flat, from pinned memory",
+    "decode order, one CPU core, events",
+    "window, 10 keys, uniform",
+    "window, 500 keys, Zipf, columns read",
+    "window, 500 keys, Zipf, one CPU core",
+    "safety stock",
+    "features",
+}
 COMMAND = [sys.executable, str(ROOT / "bench" / "gpu_check.py")]
 
 
-def test_the_rehearsal_takes_every_step_and_claims_no_figure() -> None:
+def gpu_check() -> Any:
+    spec = importlib.util.spec_from_file_location("gpu_check", ROOT / "bench" / "gpu_check.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["gpu_check"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_rehearsal_takes_every_step_and_claims_no_figure(tmp_path: Path) -> None:
     results = ROOT / "bench" / "results"
     before = sorted(results.iterdir())
     done = subprocess.run([*COMMAND, "--rehearse"], check=False, capture_output=True, text=True, cwd=ROOT)
@@ -27,9 +51,16 @@ def test_the_rehearsal_takes_every_step_and_claims_no_figure() -> None:
     assert [*states] == ["build", "device", "compile", "conformance", "sanitizer", "benchmarks"]
     assert {states[name] for name in ("build", "device", "conformance", "benchmarks")} == {"passed"}
     assert report["steps"]["sanitizer"]["text"]  # says what is missing
-    assert len(report["figures"]) >= 6
     assert all(figure["rehearsal"] is True for figure in report["figures"].values())
+    assert FIGURES - set(report["figures"]) == set()
+    if importlib.util.find_spec("cudf") is None:
+        assert report["steps"]["benchmarks"]["text"] == "all but; cuDF: cuDF is not installed"
     assert sorted(results.iterdir()) == before
+
+    path = gpu_check().write(report, tmp_path)
+    assert json.loads(Path(f"{path}.json").read_text()) == report
+    rows = [line for line in Path(f"{path}.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 4 + len(report["steps"]) + len(report["figures"])
 
 
 @pytest.mark.skipif(not probe_cuda().missing, reason="this machine has a GPU: run make gpu-check there")

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from omnistream import _core
 from omnistream.kernels.columns import upload_column
 from omnistream.kernels.encode import DeviceDictionary
-from omnistream.kernels.launch import HostLauncher
+from omnistream.kernels.launch import Launcher
 from tests import strategies
+from tests.engines import driver_launchers
 
-LAUNCHERS = [HostLauncher(order=0), HostLauncher(order=1)]
+LAUNCHERS = driver_launchers()
 TEXT = st.one_of(st.text("ab", max_size=20), strategies.TEXTS)
 COLUMN = st.lists(st.one_of(TEXT, TEXT, TEXT, st.none()), max_size=40)
 
 
 def encode(
-    launcher: HostLauncher,
+    launcher: Launcher,
     dictionary: DeviceDictionary,
     texts: list[str | None],
     rows: list[int] | None = None,
@@ -43,9 +44,7 @@ def codes_of(dictionary: Any, texts: list[str | None]) -> list[int]:
 
 
 @given(st.lists(st.tuples(st.booleans(), COLUMN), max_size=6), st.sampled_from(LAUNCHERS))
-def test_codes_whoever_saw_them_first(
-    steps: list[tuple[bool, list[str | None]]], launcher: HostLauncher
-) -> None:
+def test_codes_whoever_saw_them_first(steps: list[tuple[bool, list[str | None]]], launcher: Launcher) -> None:
     """Batches that go to the device and batches that go to the host, in any order, on one dictionary."""
     expected, dictionary = _core.Dictionary(), DeviceDictionary(launcher)
     for on_device, texts in steps:
@@ -56,7 +55,7 @@ def test_codes_whoever_saw_them_first(
 
 @given(COLUMN, st.data(), st.sampled_from(LAUNCHERS))
 def test_codes_come_in_the_order_of_the_rows_taken(
-    texts: list[str | None], data: st.DataObject, launcher: HostLauncher
+    texts: list[str | None], data: st.DataObject, launcher: Launcher
 ) -> None:
     rows = [number for number in range(len(texts)) if data.draw(st.booleans())]
     expected, dictionary = _core.Dictionary(), DeviceDictionary(launcher)
@@ -65,7 +64,7 @@ def test_codes_come_in_the_order_of_the_rows_taken(
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_dictionary_that_grows(launcher: HostLauncher) -> None:
+def test_a_dictionary_that_grows(launcher: Launcher) -> None:
     texts: list[str | None] = [
         f"style-{number * 7919 % 30_011}-{'x' * (number % 40)}" for number in range(30_000)
     ]

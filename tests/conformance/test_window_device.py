@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from omnistream import _core
 from omnistream.errors import SchemaError, StateError
-from omnistream.kernels.launch import HostLauncher
+from omnistream.kernels.launch import Launcher
 from omnistream.kernels.window import DeviceWindow, refusal
 from omnistream.schema import Field, Schema
 from tests.conformance import test_window
 from tests.conformance.test_window import END_MS, KEYS, NET, SCHEMA, SOLD, event
+from tests.engines import driver_launchers
 from tests.strategies import EVENT_TYPES, HOUR_MS, START_MS, batches, events
 
-LAUNCHERS = [HostLauncher(order=0), HostLauncher(order=1)]
+LAUNCHERS = driver_launchers()
 ANY_KEYS = [*KEYS, ["unit_price", "gift"], ["size", "event_type", "small"]]
 
 
@@ -90,7 +91,7 @@ def test_any_window_and_any_change_of_sides(
     offset_ms: int,
     lateness_ms: int,
     disorder_ms: int,
-    launcher: HostLauncher,
+    launcher: Launcher,
     change_at: int,
 ) -> None:
     names = {*keys, "window_start", "window_end"}
@@ -121,7 +122,7 @@ def test_any_window_and_any_change_of_sides(
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_hot_keys_and_many_keys(launcher: HostLauncher) -> None:
+def test_hot_keys_and_many_keys(launcher: Launcher) -> None:
     """Tiles that add up in shared memory first, tiles that do not, and tables that grow."""
     stream = Stream(HOUR_MS)
     host, device = _core.Window(spec()), DeviceWindow(launcher, spec())
