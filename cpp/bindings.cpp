@@ -292,6 +292,39 @@ std::shared_ptr<Origin> origin_of_messages(const py::object& messages, std::stri
     return origin;
 }
 
+// Lanes that Python hands over as a buffer.
+template <class T>
+struct HeldLanes : HeldBuffer {
+    explicit HeldLanes(const py::object& object) : HeldBuffer(object) {
+        if (static_cast<std::size_t>(view.len) % sizeof(T) != 0)
+            throw py::value_error("a buffer that is cut off inside a value");
+    }
+    [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(view.len) / sizeof(T); }
+    [[nodiscard]] const T* data() const { return static_cast<const T*>(view.buf); }
+    const T& operator[](std::size_t at) const { return data()[at]; }
+};
+
+// Pieces of a block: piece i is [begins[i], ends[i]), at first_position + ordinals[i].
+std::shared_ptr<Origin> origin_of_pieces(const py::object& block, const py::object& begins,
+                                         const py::object& ends, const py::object& ordinals,
+                                         std::string source, std::int32_t partition,
+                                         std::int64_t first_position) {
+    const auto held = std::make_shared<HeldBuffer>(block);
+    const HeldLanes<std::int64_t> begin(begins), end(ends);
+    const HeldLanes<std::int32_t> ordinal(ordinals);
+    if (begin.size() != end.size() || begin.size() != ordinal.size())
+        throw py::value_error("begins, ends and ordinals differ in number");
+    auto origin = origin_of(std::move(source), partition, first_position);
+    origin->owner = held;
+    for (std::size_t i = 0; i < begin.size(); ++i) {
+        if (begin[i] < 0 || end[i] < begin[i] || end[i] > held->view.len)
+            throw py::index_error("a message outside its block");
+        origin->messages.push_back({static_cast<const char*>(held->view.buf) + begin[i],
+                                    static_cast<std::uint32_t>(end[i] - begin[i]), ordinal[i]});
+    }
+    return origin;
+}
+
 std::vector<std::shared_ptr<Dictionary>> dictionaries_of(
     const Schema& schema, const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
     std::vector<std::shared_ptr<Dictionary>> dictionaries;
@@ -367,7 +400,7 @@ std::int32_t decode_reason(const std::string& name) {
     return static_cast<std::int32_t>(found - reasons.begin());
 }
 
-// Messages that Python decodes.
+// Messages that Python or a device decodes.
 struct PythonMessages {
     std::shared_ptr<Origin> origin;
 
@@ -389,6 +422,15 @@ py::tuple decoded_to_python(const Decoded& decoded) {
     numbers["speculated"] = counts.speculated;
     return py::make_tuple(decoded.batch,
                           reject_table(*decoded.batch, decoded.rejects, "decode", decode_reasons()), numbers);
+}
+
+// What is wrong with rows, by number: a reason, and the column at fault or "".
+using ReasonsAndFields = std::vector<std::pair<std::string, std::string>>;
+
+std::vector<std::string> reasons_of(const ReasonsAndFields& known) {
+    std::vector<std::string> reasons;
+    for (const auto& [reason, field] : known) reasons.push_back(reason);
+    return reasons;
 }
 
 std::vector<Reject> rejects_of(const Batch& batch, const std::vector<std::int32_t>& rows,
@@ -427,6 +469,8 @@ PYBIND11_MODULE(_core, m) {
 
     py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch")
         .def_readonly("rows", &Batch::rows)
+        .def_property_readonly("source", [](const Batch& batch) { return batch.origin->source; })
+        .def_property_readonly("partition", [](const Batch& batch) { return batch.origin->partition; })
         .def_property_readonly("names",
                                [](const Batch& batch) {
                                    std::vector<std::string> names;
@@ -447,6 +491,23 @@ PYBIND11_MODULE(_core, m) {
             py::arg("requested_schema") = py::none());
 
     py::class_<CleanBatch, std::shared_ptr<CleanBatch>>(m, "CleanBatch")
+        .def(py::init([](std::shared_ptr<Batch> batch, const py::object& rows,
+                         const py::object& watermarks_ms, std::int32_t owner) {
+                 const HeldLanes<std::int32_t> row(rows);
+                 const HeldLanes<std::int64_t> watermark_ms(watermarks_ms);
+                 if (row.size() != watermark_ms.size())
+                     throw py::value_error("rows and watermarks differ in number");
+                 for (std::size_t i = 0; i < row.size(); ++i)
+                     if (row[i] < 0 || row[i] >= batch->rows)
+                         throw py::index_error("a row outside the batch");
+                 auto clean = std::make_shared<CleanBatch>();
+                 clean->batch = std::move(batch);
+                 clean->rows.assign(row.data(), row.data() + row.size());
+                 clean->watermark_ms.assign(watermark_ms.data(), watermark_ms.data() + watermark_ms.size());
+                 clean->owner = owner;
+                 return clean;
+             }),
+             py::arg("batch"), py::arg("rows"), py::arg("watermarks_ms"), py::arg("owner"))
         .def_property_readonly("rows", [](const CleanBatch& clean) { return clean.rows.size(); })
         .def_readonly("owner", &CleanBatch::owner)
         .def_property_readonly(
@@ -563,9 +624,15 @@ PYBIND11_MODULE(_core, m) {
             },
             py::arg("messages"), py::arg("source") = "push", py::arg("partition") = 0,
             py::arg("first_position") = 0)
-        .def("decode_block", [](Decoder& decoder, const std::shared_ptr<MessageBlock>& block) {
+        .def("decode_block",
+             [](Decoder& decoder, const std::shared_ptr<MessageBlock>& block) {
+                 Decoded decoded;
+                 without_gil([&] { return decoder.decode_messages(origin_of_block(block), &decoded); });
+                 return decoded_to_python(decoded);
+             })
+        .def("decode", [](Decoder& decoder, const PythonMessages& messages) {
             Decoded decoded;
-            without_gil([&] { return decoder.decode_messages(origin_of_block(block), &decoded); });
+            without_gil([&] { return decoder.decode_messages(messages.origin, &decoded); });
             return decoded_to_python(decoded);
         });
     py::class_<PythonAvroDecoder>(m, "AvroDecoder")
@@ -618,6 +685,8 @@ PYBIND11_MODULE(_core, m) {
         .def_static(
             "of_block",
             [](const std::shared_ptr<MessageBlock>& block) { return PythonMessages{origin_of_block(block)}; })
+        .def_property_readonly("source", [](const PythonMessages& self) { return self.origin->source; })
+        .def_property_readonly("partition", [](const PythonMessages& self) { return self.origin->partition; })
         .def("__len__", [](const PythonMessages& self) { return self.origin->messages.size(); })
         .def("__getitem__",
              [](const PythonMessages& self, std::size_t index) {
@@ -638,6 +707,91 @@ PYBIND11_MODULE(_core, m) {
                  without_gil([&] { return import_batch(*in.schema, in.array, schema.fields, batch.get()); });
                  return batch;
              })
+        .def_static(
+            "of_pieces",
+            [](const py::object& block, const py::object& begins, const py::object& ends,
+               const py::object& ordinals, std::string source, std::int32_t partition,
+               std::int64_t first_position) {
+                return PythonMessages{origin_of_pieces(block, begins, ends, ordinals, std::move(source),
+                                                       partition, first_position)};
+            },
+            py::arg("block"), py::arg("begins"), py::arg("ends"), py::arg("ordinals"), py::arg("source"),
+            py::arg("partition"), py::arg("first_position"))
+        .def("take",
+             [](const PythonMessages& self, const py::object& indices) {
+                 const HeldLanes<std::int64_t> at(indices);
+                 auto taken = std::make_shared<Origin>(*self.origin);
+                 taken->messages.clear();
+                 for (std::size_t i = 0; i < at.size(); ++i)
+                     taken->messages.push_back(self.at(static_cast<std::size_t>(at[i])));
+                 return PythonMessages{taken};
+             })
+        .def("sizes",
+             [](const PythonMessages& self) {
+                 std::string lanes;
+                 for (const Message& message : self.origin->messages)
+                     lanes.append(reinterpret_cast<const char*>(&message.size), sizeof message.size);
+                 return py::bytes(lanes);
+             })
+        .def("copy_to",
+             [](const PythonMessages& self, const py::buffer& target) {
+                 const py::buffer_info room = target.request(true);
+                 auto* at = static_cast<char*>(room.ptr);
+                 std::int64_t left = room.size * room.itemsize;
+                 for (const Message& message : self.origin->messages) {
+                     if (message.size > left)
+                         throw py::value_error("the messages are longer than the buffer");
+                     at = std::copy_n(message.data, message.size, at);
+                     left -= message.size;
+                 }
+             })
+        .def(
+            "rows",
+            [](const PythonMessages& self, const py::object& rows, const py::dict& options,
+               const std::map<std::string, std::shared_ptr<Dictionary>>& known, const py::object& messages,
+               bool exploded) {
+                const Imported in = arrow_array(rows);
+                const Schema schema = schema_of(options);
+                const auto dictionaries = dictionaries_of(schema, known);
+                auto batch = std::make_shared<Batch>();
+                batch->origin = self.origin;
+                batch->exploded = exploded;
+                std::vector<Field> fields = schema.fields;
+                for (Field& field : fields)
+                    if (field.type == Type::dictionary) field.type = Type::int32;
+                without_gil([&] { return import_batch(*in.schema, in.array, fields, batch.get()); });
+                for (std::size_t i = 0; i < dictionaries.size(); ++i) {
+                    if (dictionaries[i] == nullptr) continue;
+                    batch->columns[i].type = Type::dictionary;
+                    batch->columns[i].dictionary = dictionaries[i];
+                }
+                const HeldLanes<std::int32_t> message(messages);
+                if (static_cast<std::int64_t>(message.size()) != batch->rows)
+                    throw py::value_error("rows and their messages differ in number");
+                for (std::size_t i = 0; i < message.size(); ++i) {
+                    self.at(static_cast<std::size_t>(message[i]));
+                    batch->row_message[i] = message[i];
+                }
+                return batch;
+            },
+            py::arg("rows"), py::arg("schema"), py::arg("dictionaries"), py::arg("messages"),
+            py::arg("exploded"))
+        .def(
+            "refuse",
+            [](const PythonMessages& self, const py::object& lines, const py::object& faults,
+               const std::string& stage, const ReasonsAndFields& known) {
+                const HeldLanes<std::int32_t> line(lines), fault(faults);
+                if (line.size() != self.origin->messages.size() || fault.size() != line.size())
+                    throw py::value_error("messages, lines and faults differ in number");
+                Batch batch;
+                batch.origin = self.origin;
+                std::vector<Reject> rejects;
+                for (std::size_t i = 0; i < line.size(); ++i)
+                    rejects.push_back({static_cast<std::int32_t>(i), line[i], -1, fault[i],
+                                       known.at(static_cast<std::size_t>(fault[i])).second});
+                return reject_table(batch, rejects, stage, reasons_of(known));
+            },
+            py::arg("lines"), py::arg("faults"), py::arg("stage"), py::arg("known"))
         .def("rejects", [](const PythonMessages& self,
                            const std::vector<std::tuple<std::size_t, std::string, std::string>>& faults) {
             Batch batch;
@@ -809,6 +963,22 @@ PYBIND11_MODULE(_core, m) {
                         const std::string& stage, const std::string& reason, const std::string& field) {
         return reject_table(*batch, rejects_of(*batch, rows, field), stage, {reason});
     });
+
+    m.def(
+        "refuse_rows",
+        [](const std::shared_ptr<Batch>& batch, const py::object& rows, const py::object& faults,
+           const std::string& stage, const ReasonsAndFields& known) {
+            const HeldLanes<std::int32_t> row(rows), fault(faults);
+            if (row.size() != fault.size()) throw py::value_error("rows and faults differ in number");
+            std::vector<Reject> rejects;
+            for (std::size_t i = 0; i < row.size(); ++i) {
+                if (row[i] < 0 || row[i] >= batch->rows) throw py::index_error("a row outside the batch");
+                const auto& field = known.at(static_cast<std::size_t>(fault[i])).second;
+                rejects.push_back({batch->row_message[row[i]], line_of(*batch, row[i]), -1, fault[i], field});
+            }
+            return reject_table(*batch, rejects, stage, reasons_of(known));
+        },
+        py::arg("batch"), py::arg("rows"), py::arg("faults"), py::arg("stage"), py::arg("known"));
 
     // ---- window ----
 

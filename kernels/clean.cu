@@ -3,9 +3,40 @@
 //
 // The watermark that a row meets depends on the rows before it, but only on the latest of their times: a
 // running maximum. `tile_maxima`, `scan_maxima` (one block) and `meet_watermark` find it in three passes.
+#include "amount.cuh"
 #include "clean.cuh"
 
 namespace omnistream {
+
+// Amounts of eight rows and the byte of their bitmap by one thread. `shares` are discounts, or null for the
+// gross amount; a row whose amount int64 cannot hold has none, and is flagged.
+extern "C" __global__ void add_amounts(const void* quantities, const u8* quantity_validity,
+                                       u32 quantity_width, const void* prices, const u8* price_validity,
+                                       u32 price_width, const void* shares, const u8* share_validity,
+                                       u32 share_width, u64 one, u64 divisor, u64 multiplier, u32 rows,
+                                       i64* amounts, u8* validity, u8* overflowed) {
+    const Column quantity{quantities, quantity_validity, static_cast<Width>(quantity_width)};
+    const Column price{prices, price_validity, static_cast<Width>(price_width)};
+    const Column share{shares, share_validity, static_cast<Width>(share_width)};
+    const AmountScale scale{one, divisor, multiplier};
+    for (u32 byte = first_item(); byte < (rows + 7) / 8; byte += all_threads()) {
+        u32 bits = 0;
+        for (u32 row = byte * 8; row < byte * 8 + 8 && row < rows; ++row) {
+            amounts[row] = 0;
+            if (!quantity.valid(row) || !price.valid(row)) continue;
+            const i64 discount = shares != nullptr && share.valid(row) ? share.integer(row) : 0;
+            const bool fits = line_amount(quantity.integer(row), price.integer(row),
+                                          shares == nullptr ? nullptr : &discount, scale, amounts + row);
+            bits |= static_cast<u32>(fits) << (row - byte * 8);
+            if (!fits) overflowed[row] = 1;
+        }
+        validity[byte] = static_cast<u8>(bits);
+    }
+}
+
+extern "C" __global__ void mark_flagged(const u8* flags, u32 rows, u32 number, u16* failed) {
+    for (u32 row = first_item(); row < rows; row += all_threads()) mark(failed, row, flags[row] != 0, number);
+}
 
 extern "C" __global__ void mark_less_than(const void* values, const u8* validity, const void* other_values,
                                           const u8* other_validity, u32 width, u32 rows, u32 number,

@@ -19,10 +19,12 @@ from omnistream import _core
 from omnistream.errors import SchemaError
 from omnistream.kernels.columns import Lane
 from omnistream.kernels.launch import Launcher, blocks_for
+from omnistream.kernels.rows import DeviceRows
 
 THREADS = 256
 TILE = THREADS * 8  # rows, as clean.cu
 PASSED = 0xFFFF
+_PLACES = 4  # of a decimal
 _FIRST, _LAST = -(2**63), 2**63 - 1
 _WIDTHS = {np.dtype(np.uint8): 0, np.dtype(np.int32): 1, np.dtype(np.int64): 2, np.dtype(np.float64): 3}
 
@@ -96,9 +98,11 @@ class DeviceCleaner:
         source: str,
         partition: int,
         now_ms: int,
-        overflowed: Sequence[int] = (),
+        overflowed: Any = None,
     ) -> DeviceCleaned:
         """Judge the rows of a batch, which come from one partition.
+
+        ``overflowed`` flags rows (device array of uint8) whose amount int64 cannot hold.
 
         Raises
         ------
@@ -109,9 +113,9 @@ class DeviceCleaner:
         failed = xp.full(rows, PASSED, np.uint16)
         for number, rule in enumerate(self._rules):
             self._apply(rule, columns, rows, now_ms, np.uint32(number), failed)
-        if len(overflowed):
-            at = self.launcher.to_device(np.asarray(overflowed, np.int64))
-            failed[at] = xp.minimum(failed[at], np.uint16(len(self._rules) + 1))
+        if overflowed is not None:
+            last = np.uint32(len(self._rules) + 1)
+            self._each("mark_flagged", rows, overflowed, np.uint32(rows), last, failed)
         survivors = xp.flatnonzero(failed == PASSED).astype(np.uint32)
         time = self._column(columns, self._time_column)
         if time.validity is not None:
@@ -124,21 +128,12 @@ class DeviceCleaner:
         met_ms, owner = self._meet(time.values[survivors], source, partition)
         return DeviceCleaned(survivors, met_ms, failed, owner)
 
-    def rejects(self, batch: _core.Batch, cleaned: DeviceCleaned) -> pa.Table | None:
-        """Return the rejects of a batch in the order of its rows, or None when all passed."""
-        failed = self.launcher.to_host(cleaned.failed)
-        rows = np.flatnonzero(failed != PASSED)
-        if rows.size == 0:
-            return None
-        names = [(rule["reason"], rule["column"]) for rule in self._rules]
-        names += [("duplicate", ""), ("amount_overflow", "")]
-        tables, places = [], []
-        for number in np.unique(failed[rows]).tolist():
-            reason, column = names[number]
-            places.append(np.flatnonzero(failed == number))
-            table = _core.rejects(batch, places[-1].tolist(), "clean", reason, column)
-            tables.append(pa.table(pa.record_batch(table)))
-        return pa.concat_tables(tables).take(np.argsort(np.concatenate(places), kind="stable"))
+    def rejects(self, batch: DeviceRows, cleaned: DeviceCleaned) -> _core.Batch:
+        """Return the rejects of a batch in the order of its rows."""
+        at = self._xp.flatnonzero(cleaned.failed != PASSED)
+        faults = self.launcher.to_host(cleaned.failed[at]).astype(np.int32)
+        known = [(rule["reason"], rule["column"]) for rule in self._rules]
+        return batch.refuse(at, faults, "clean", [*known, ("duplicate", ""), ("amount_overflow", "")])
 
     # ---- rules
 
@@ -200,6 +195,31 @@ class DeviceCleaner:
         if name not in columns:
             raise SchemaError(f'clean names column "{name}", which the batch does not have')
         return columns[name]
+
+    # ---- amounts
+
+    def add_amounts(self, batch: DeviceRows, quantity: str, unit_price: str, discount: str) -> Any:
+        """Add ``gross_amount`` and ``amount``; returns flags of the rows whose amount overflows."""
+        rows = batch.rows
+        overflowed = self._xp.zeros(rows, np.uint8)
+        for name, rebate in (("gross_amount", ""), ("amount", discount)):
+            names = (quantity, unit_price, rebate) if rebate in batch.columns else (quantity, unit_price)
+            lanes = [(self._column(batch.columns, each), batch.types[each]) for each in names]
+            places = [_PLACES if kind == "decimal" else 0 for _, kind in lanes]
+            given = [(lane.values, lane.validity, np.uint32(_WIDTHS[lane.values.dtype])) for lane, _ in lanes]
+            given += [(None, None, np.uint32(0))] * (3 - len(given))
+            scale = (
+                np.uint64(10 ** (places[2] if len(places) == 3 else 0)),
+                np.uint64(10 ** max(sum(places) - _PLACES, 0)),
+                np.uint64(10 ** max(_PLACES - sum(places), 0)),
+            )
+            amounts = self._xp.empty(rows, np.int64)
+            bits = self._xp.empty((rows + 7) // 8, np.uint8)
+            flat = [each for three in given for each in three]
+            out = (np.uint32(rows), amounts, bits, overflowed)
+            self._each("add_amounts", (rows + 7) // 8, *flat, *scale, *out)
+            batch.add(name, "decimal", Lane(amounts, bits))
+        return overflowed
 
     # ---- the watermark
 

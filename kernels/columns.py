@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow as pa
 from omnistream import _core
 from omnistream.errors import SchemaError
 from omnistream.kernels.launch import Launcher
+
+NO_DICTIONARIES: Mapping[str, _core.Dictionary] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,16 @@ class CleanRows:
 
 
 def upload(
-    launcher: Launcher, clean: _core.CleanBatch, names: Iterable[str], types: Mapping[str, str]
+    launcher: Launcher,
+    clean: _core.CleanBatch,
+    names: Iterable[str],
+    types: Mapping[str, str],
+    dictionaries: Mapping[str, _core.Dictionary] = NO_DICTIONARIES,
 ) -> CleanRows:
-    """Copy the columns that are named, and the survivors, to the device."""
+    """Copy the columns that are named, and the survivors, to the device.
+
+    Columns in the codes of one of the `dictionaries` name it, so that its strings are not looked at again.
+    """
     table = pa.record_batch(clean.batch)
     survivors = pa.record_batch(clean.survivors())
     count, everything = survivors.num_rows, survivors.num_rows == table.num_rows
@@ -76,7 +86,8 @@ def upload(
         index = table.schema.get_field_index(name)
         if index < 0:
             raise SchemaError(f"the batch has no column '{name}'")
-        columns[name] = upload_column(launcher, table.column(index), types[name])
+        lane = upload_column(launcher, table.column(index), types[name])
+        columns[name] = replace(lane, dictionary=dictionaries[name]) if name in dictionaries else lane
     return CleanRows(
         columns,
         table.num_rows,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 if TYPE_CHECKING:
+    from omnistream import _core
     from omnistream.kernels.launch import Launcher
 
 # One is copied while the host fills the other.
@@ -102,17 +103,20 @@ def _words(size_bytes: int) -> int:
     return size_bytes // 8 + 1
 
 
+Fill = Callable[[np.ndarray[Any, Any]], None]
+
+
 @dataclass(slots=True)
 class _Buffer:
     pinned: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, np.uint8))
     last: Mark | None = None  # copy out of it
 
-    def filled(self, launcher: Launcher, data: Any) -> np.ndarray[Any, Any]:
+    def filled(self, launcher: Launcher, size_bytes: int, fill: Fill) -> np.ndarray[Any, Any]:
         """Return words that hold the data, in this buffer or in a larger one from now on."""
-        size, size_bytes = 8 * _words(len(data)), len(data)
+        size = 8 * _words(size_bytes)
         if self.pinned.size < size:
             self.pinned = launcher.pinned(size + size // 64 * 8)  # some room for the next
-        self.pinned[:size_bytes] = np.frombuffer(data, np.uint8)
+        fill(self.pinned[:size_bytes])
         self.pinned[size_bytes:size] = 0
         return self.pinned[:size].view(np.uint64)
 
@@ -128,14 +132,26 @@ class Uploads:
 
     def send(self, data: Any) -> Block:
         """Start to copy a block, bytes-like or `Pinned`; kernels launched meanwhile do not wait for it."""
-        on_device = self._launcher.xp.empty(_words(len(data)), np.uint64)
         if isinstance(data, Pinned):
+            on_device = self._launcher.xp.empty(_words(len(data)), np.uint64)
             return Block(data.data, on_device, self._start(on_device, data.words))
+
+        def fill(pinned: np.ndarray[Any, Any]) -> None:
+            pinned[:] = np.frombuffer(data, np.uint8)
+
+        return self._fill(data, len(data), fill)
+
+    def send_messages(self, messages: _core.Messages, size_bytes: int) -> Block:
+        """Start to copy messages, one behind the other; they have so many bytes in all."""
+        return self._fill(messages, size_bytes, messages.copy_to)
+
+    def _fill(self, data: Any, size_bytes: int, fill: Fill) -> Block:
+        on_device = self._launcher.xp.empty(_words(size_bytes), np.uint64)
         buffer = self._buffers[self._next]
         self._next = (self._next + 1) % BUFFERS
         if buffer.last is not None:
             buffer.last.wait()
-        buffer.last = self._start(on_device, buffer.filled(self._launcher, data))
+        buffer.last = self._start(on_device, buffer.filled(self._launcher, size_bytes, fill))
         return Block(data, on_device, buffer.last)
 
     def _start(self, on_device: Any, words: np.ndarray[Any, Any]) -> Mark:

@@ -10,7 +10,7 @@ defaults, what had escapes, and what the CPU found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,11 @@ import pyarrow as pa
 
 from omnistream import _core
 from omnistream.errors import DecodeError
+from omnistream.kernels.columns import NO_DICTIONARIES, Lane
 from omnistream.kernels.copies import Block, Download, Downloads, Uploads
+from omnistream.kernels.encode import DeviceDictionary
 from omnistream.kernels.launch import Launcher, blocks_for
+from omnistream.kernels.rows import DeviceRows, MessageOrigin
 
 THREADS = 256
 TILE_BYTES = THREADS * 4 * 8  # as decode.cu: of a block of count_feeds
@@ -191,8 +194,11 @@ class Decoded:
     bytes : device array of uint8
     rows : int
     row_message : device array of int64
-        By row: its message, counted from the first of the block, blank lines left out.
-    rejects : pyarrow.Table
+        By row: its message, counted from the first of the block, blank lines included.
+    pieces : callable
+        Returns messages by these numbers (int64, on the host).
+    source, partition : str, int
+    rejects : _core.Batch
     counts : dict of str to int
         As the CPU decoder's, and ``left``: how many messages it finished.
     """
@@ -201,8 +207,14 @@ class Decoded:
     bytes: Any
     rows: int
     row_message: Any
-    rejects: pa.Table
+    pieces: Pieces
+    source: str
+    partition: int
+    rejects: _core.Batch
     counts: dict[str, int]
+
+
+Pieces = Callable[[np.ndarray[Any, Any]], _core.Messages]
 
 
 class DeviceDecoder:
@@ -213,22 +225,33 @@ class DeviceDecoder:
     launcher : Launcher
         The device.
     schema : dict
+    dictionaries : mapping of str to _core.Dictionary
+        For dictionary fields, as ``_core.Decoder`` takes them; by default each has one of its own.
     """
 
-    def __init__(self, launcher: Launcher, schema: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        schema: dict[str, Any],
+        dictionaries: Mapping[str, _core.Dictionary] = NO_DICTIONARIES,
+    ) -> None:
         self._launcher = launcher
         self._xp = launcher.xp
         self._schema = schema
         self._head = launcher.to_device(compile_schema(schema))
         self._uploads = Uploads(launcher)
         self._downloads = Downloads(launcher)
-        # Strings get their codes on the device, all of them in the order of the rows.
-        fields = [
-            {**each, "type": "string" if each["type"] == "dictionary" else each["type"]}
-            for each in schema["fields"]
-        ]
-        self._cpu = _core.Decoder({**schema, "fields": fields}, {})
+        # Strings get their codes on the device, all of them in the order of the rows: what the CPU finishes
+        # comes in codes of its own, which mean nothing elsewhere.
+        names = [each["name"] for each in schema["fields"] if each["type"] == "dictionary"]
+        self._cpu = _core.Decoder(schema, {name: _core.Dictionary() for name in names})
         self._defaults = b"".join(each["default_string"].encode() for each in schema["fields"])
+        self._dictionaries = {name: DeviceDictionary(launcher, dictionaries.get(name)) for name in names}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory on the device between blocks: that of the dictionaries."""
+        return sum(each.memory_bytes for each in self._dictionaries.values())
 
     def send(self, data: Any) -> Block:
         """Start to copy a block to the device, beside the kernels; `decode_lines` takes it later."""
@@ -258,32 +281,44 @@ class DeviceDecoder:
         if first_position == 1 and bytes(data[:3]) == _BYTE_ORDER_MARK:
             begins[0] = len(_BYTE_ORDER_MARK)
         messages = feeds + (size > 0 and bytes(data[-1:]) != b"\n")
-        return self._decode(
-            data, words, begins[:messages], ends[:messages], feeds + 1, source, partition, first_position
-        )
+        begins, ends = begins[:messages], ends[:messages]
+
+        def pieces(numbers: np.ndarray[Any, Any]) -> _core.Messages:
+            at = self._launcher.to_device(numbers)
+            to_host = self._launcher.to_host
+            origin = (numbers.astype(np.int32), source, partition, first_position)
+            return _core.Messages.of_pieces(data, to_host(begins[at]), to_host(ends[at]), *origin)
+
+        return self._decode(words, size, begins, ends, feeds + 1, pieces, (source, partition))
 
     def decode_messages(
-        self, messages: Sequence[bytes], source: str = "push", partition: int = 0, first_position: int = 0
+        self, messages: object, source: str = "push", partition: int = 0, first_position: int = 0
     ) -> Decoded:
         """Decode messages one by one, as ``_core.Decoder.decode_messages``."""
-        ends = np.cumsum([len(message) for message in messages], dtype=np.int64)
-        begins = ends - np.array([len(message) for message in messages], np.int64)
-        block = b"".join(messages)
-        to_device = self._launcher.to_device
-        return self._decode(
-            block,
-            self.send(block).arrive(),
-            to_device(begins),
-            to_device(ends),
-            0,
-            source,
-            partition,
-            first_position,
-        )
+        return self.decode(_core.Messages(messages, source, partition, first_position))
+
+    def decode(self, messages: _core.Messages) -> Decoded:
+        """Decode messages, as ``_core.Decoder.decode``."""
+        sizes = np.frombuffer(messages.sizes(), np.uint32).astype(np.int64)
+        ends = np.cumsum(sizes)
+        size = int(ends[-1]) if ends.size else 0
+        words = self._uploads.send_messages(messages, size).arrive()
+        begins, ends = (self._launcher.to_device(each) for each in (ends - sizes, ends))
+        place = messages.source, messages.partition
+        return self._decode(words, size, begins, ends, 0, messages.take, place)
 
     # ---- the steps, in their order
 
-    def _decode(self, block: Any, words: Any, begins: Any, ends: Any, lines: int, *origin: Any) -> Decoded:
+    def _decode(
+        self,
+        words: Any,
+        size: int,
+        begins: Any,
+        ends: Any,
+        lines: int,
+        pieces: Pieces,
+        place: tuple[str, int],
+    ) -> Decoded:
         xp, messages = self._xp, int(begins.size)
         levels = len(self._schema["explode"]) + 1
         status = xp.empty(messages, np.uint8)
@@ -306,15 +341,15 @@ class DeviceDecoder:
             unescaped,
         )
         left = xp.flatnonzero(status == _LEFT)
-        finished = self._finish(block, left, begins, ends, status, *origin)
+        finished = self._finish(left, pieces)
 
         # The bytes that rows point to: the block, defaults, what had escapes, what the CPU found.
         first_bytes = _before(xp, unescaped, np.int64)
-        defaults_at = len(block)
+        defaults_at = size
         unescaped_at = defaults_at + len(self._defaults)
         found_at = unescaped_at + int(first_bytes[-1])
         texts = self._launcher.to_device(np.frombuffer(self._defaults, np.uint8))
-        all_bytes = self._joined(words, len(block), texts, found_at, finished.texts)
+        all_bytes = self._joined(words, size, texts, found_at, finished.texts)
 
         first_rows = xp.stack([_before(xp, each, np.int32) for each in measured])
         totals = [int(each) for each in self._launcher.to_host(first_rows[:, -1])]
@@ -337,37 +372,31 @@ class DeviceDecoder:
         rows_around = self._repeat(columns, parents, totals)
 
         taken = xp.flatnonzero(status == _TAKEN)
-        shown = status != _BLANK
-        rank = xp.cumsum(shown, dtype=np.int64) - 1
-        message = rank[taken[rows_around]] if totals[-1] else xp.empty(0, np.int64)
-        rows, message = self._merge(columns, message, rank[left], finished, found_at)
+        message = taken[rows_around] if totals[-1] else xp.empty(0, np.int64)
+        rows, message = self._merge(columns, message, left, finished, found_at)
         lines_of_taken = measured[levels - 1][taken]
         counts = dict(finished.counts)
-        counts["messages"] = int(shown.sum())
+        counts["messages"] = int((status != _BLANK).sum())
         counts["decoded"] += int(taken.size)
         counts["rows"] = rows
         counts["empty"] += int((lines_of_taken == 0).sum())
         counts["unknown_fields"] += int(unknown.sum())
         counts["left"] = int(left.size)
-        return Decoded(columns, all_bytes, rows, message, finished.rejects, counts)
+        return Decoded(columns, all_bytes, rows, message, pieces, *place, finished.rejects, counts)
 
-    def _finish(self, block: Any, left: Any, begins: Any, ends: Any, status: Any, *origin: Any) -> _Finished:
+    def _finish(self, left: Any, pieces: Pieces) -> _Finished:
         """Decode on the CPU what the device has left."""
-        source, partition, first_position = origin
-        to_host = self._launcher.to_host
-        ordinals = to_host(left)
-        pieces = [
-            bytes(block[begin:end])
-            for begin, end in zip(to_host(begins[left]).tolist(), to_host(ends[left]).tolist(), strict=True)
-        ]
-        batch, rejects, counts = self._cpu.decode_messages(pieces, source, partition, 0)
-        table = pa.table(pa.record_batch(rejects))
-        place = table.schema.get_field_index("position")
-        at = np.asarray(table.column(place)).astype(np.int64)
-        table = table.set_column(place, table.schema.field(place), pa.array(ordinals[at] + first_position))
+        numbers = np.ascontiguousarray(self._launcher.to_host(left), np.int64)
+        batch, rejects, counts = self._cpu.decode(pieces(numbers))
         counts.pop("speculated")
         row_message = np.frombuffer(batch.row_messages(), np.int32)
-        return _Finished(pa.record_batch(batch), row_message, table, counts)
+        table = pa.record_batch(batch)
+        columns = [
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            for column in table.columns
+        ]
+        plain = pa.record_batch(columns, names=table.schema.names)
+        return _Finished(plain, row_message, rejects, counts)
 
     def _joined(self, words: Any, size: int, defaults: Any, found_at: int, found: Any) -> Any:
         xp = self._xp
@@ -448,7 +477,60 @@ class DeviceDecoder:
     def _launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
         self._launcher.launch("decode", kernel, blocks, THREADS, *arguments)
 
-    # ---- out
+    # ---- out to other stages: Arrow's lanes, and codes for strings
+
+    def rows(self, decoded: Decoded) -> DeviceRows:
+        """Return the rows as later stages take them: Arrow's buffers, and codes in dictionary columns."""
+        fields = self._schema["fields"]
+        columns = {each["name"]: self._lane(decoded, each["name"], each["type"]) for each in fields}
+        hosts = {name: dictionary.host for name, dictionary in self._dictionaries.items()}
+        exploded = bool(self._schema["explode"])
+        place, message = (decoded.source, decoded.partition), decoded.row_message
+        origin = MessageOrigin(self._launcher, *place, message, decoded.pieces, self._schema, hosts, exploded)
+        types = {each["name"]: each["type"] for each in fields}
+        return DeviceRows(self._launcher, columns, types, decoded.rows, origin)
+
+    def _lane(self, decoded: Decoded, name: str, kind: str) -> Lane:
+        lanes = decoded.columns[name]
+        if kind == "dictionary":
+            dictionary = self._dictionaries[name]
+            codes = dictionary.encode(decoded.bytes, lanes.values, lanes.present)
+            return Lane(codes, self._bitmap(lanes.present >= 0), None, dictionary.host)
+        if kind == "string":
+            return self._texts(decoded, lanes)
+        return Lane(lanes.values, self._bitmap(lanes.present != 0))
+
+    def _texts(self, decoded: Decoded, lanes: Lanes) -> Lane:
+        offsets, texts = self._gather(decoded, lanes)
+        return Lane(texts, self._bitmap(lanes.present >= 0), offsets)
+
+    def _gather(self, decoded: Decoded, lanes: Lanes) -> tuple[Any, Any]:
+        """Return a column of strings as Arrow's offsets and bytes."""
+        xp, rows = self._xp, decoded.rows
+        offsets = _before(xp, xp.maximum(lanes.present, 0), np.int64)
+        size = int(offsets[-1])
+        if size > _LARGEST_COLUMN:
+            raise DecodeError(
+                "the message values repeated for each line exceed 2 GiB in one batch; push fewer messages"
+            )
+        offsets = offsets.astype(np.int32)
+        texts = xp.empty(size, np.uint8)
+        arguments = (decoded.bytes, lanes.values, lanes.present, np.uint32(rows), offsets, texts)
+        self._launch("gather_texts", blocks_for(rows, THREADS), *arguments)
+        return offsets, texts
+
+    def _bitmap(self, flags: Any) -> Any:
+        """Return an Arrow bitmap, or None where nothing is null."""
+        return None if bool(flags.all()) else self._bits(flags)
+
+    def _bits(self, flags: Any) -> Any:
+        rows = int(flags.size)
+        bits = self._xp.empty((rows + 7) // 8, np.uint8)
+        grid = blocks_for(int(bits.size), THREADS)
+        self._launch("pack_bits", grid, flags.view(np.uint8), np.uint32(rows), bits)
+        return bits
+
+    # ---- out to the host
 
     def to_arrow(self, decoded: Decoded) -> pa.RecordBatch:
         """Copy the rows to the host as Arrow; columns of type dictionary come as utf8."""
@@ -476,28 +558,14 @@ class DeviceDecoder:
         return lambda: pa.Array.from_buffers(_ARROW[kind], rows, [_buffer(validity), _buffer(values)])
 
     def _start_texts(self, decoded: Decoded, lanes: Lanes) -> list[Download]:
-        xp, rows = self._xp, decoded.rows
-        offsets = _before(xp, xp.maximum(lanes.present, 0), np.int64)
-        size = int(offsets[-1])
-        if size > _LARGEST_COLUMN:
-            raise DecodeError(
-                "the message values repeated for each line exceed 2 GiB in one batch; push fewer messages"
-            )
-        offsets = offsets.astype(np.int32)
-        texts = xp.empty(size, np.uint8)
-        arguments = (decoded.bytes, lanes.values, lanes.present, np.uint32(rows), offsets, texts)
-        self._launch("gather_texts", blocks_for(rows, THREADS), *arguments)
-        return [self._downloads.start(offsets), self._downloads.start(texts)]
+        return [self._downloads.start(each) for each in self._gather(decoded, lanes)]
 
     def _start_bitmap(self, flags: Any) -> Download | None:
-        return None if bool(flags.all()) else self._start_bits(flags)
+        bits = self._bitmap(flags)
+        return None if bits is None else self._downloads.start(bits)
 
     def _start_bits(self, flags: Any) -> Download:
-        rows = int(flags.size)
-        bits = self._xp.empty((rows + 7) // 8, np.uint8)
-        grid = blocks_for(int(bits.size), THREADS)
-        self._launch("pack_bits", grid, flags.view(np.uint8), np.uint32(rows), bits)
-        return self._downloads.start(bits)
+        return self._downloads.start(self._bits(flags))
 
 
 def _buffer(download: Download | None) -> pa.Buffer | None:
@@ -526,7 +594,7 @@ class _Finished:
         self,
         batch: pa.RecordBatch,
         row_message: np.ndarray[Any, Any],
-        rejects: pa.Table,
+        rejects: _core.Batch,
         counts: dict[str, int],
     ) -> None:
         self.batch = batch

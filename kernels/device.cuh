@@ -54,6 +54,15 @@ __host__ __device__ inline int lowest_bit(u64 bits) {
 #endif
 }
 
+// The upper half of a product of two words.
+__host__ __device__ inline u64 multiply_high(u64 a, u64 b) {
+#ifdef __CUDA_ARCH__
+    return __umul64hi(a, b);
+#else
+    return static_cast<u64>((static_cast<unsigned __int128>(a) * b) >> 64);
+#endif
+}
+
 __host__ __device__ inline int count_bits(u64 bits) {
 #ifdef __CUDA_ARCH__
     return __popcll(bits);

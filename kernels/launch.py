@@ -20,6 +20,7 @@ import re
 import shlex
 import subprocess
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,7 @@ class Launcher(Protocol):
     """
 
     xp: Any
+    name: str  # as explain() shows it
 
     def launch(self, stage: str, kernel: str, blocks: int, threads: int, *arguments: Any) -> None:
         """Start a kernel; a later call on the same launcher sees what it wrote. No blocks: nothing to do."""
@@ -63,6 +65,12 @@ class Launcher(Protocol):
 
     def copies(self) -> Copies:
         """Return a new queue of copies, which run beside the kernels."""
+
+    def load(self, stages: Iterable[str]) -> None:
+        """Make the kernels of stages ready, so that what keeps them from running is known beforehand."""
+
+    def wait(self) -> None:
+        """Wait for the end of what was launched."""
 
 
 def blocks_for(items: int, threads: int) -> int:
@@ -93,6 +101,7 @@ class CudaLauncher:
         except ImportError as error:
             raise DeviceError(f"CuPy does not load: {error}; pip install 'omnistream[gpu]'") from error
         self.xp = cupy
+        self.name = "cuda"
         self.arch = arch
         self.index = index
         self._pinned = cupyx.empty_pinned
@@ -133,6 +142,15 @@ class CudaLauncher:
         """Return a new stream."""
         return CudaCopies(self.xp)
 
+    def load(self, stages: Iterable[str]) -> None:
+        """Compile and load modules that are not there yet."""
+        for stage in stages:
+            load.module(stage, self.arch)
+
+    def wait(self) -> None:
+        """Wait for the current stream."""
+        self.xp.cuda.get_current_stream().synchronize()
+
 
 class HostLauncher:
     """The same kernels on one thread of the CPU: for tests, sanitizers and rehearsals, not for speed.
@@ -147,7 +165,8 @@ class HostLauncher:
     """
 
     def __init__(self, order: int = 0, sanitize: bool | None = None) -> None:
-        self.xp = HostMemory()
+        self.xp: Any = HostMemory()
+        self.name = "cuda-host"
         # What copies, and kernels where there are copies, did and waited for.
         self.trace: deque[str] = deque(maxlen=4096)
         self._queues = 0
@@ -185,6 +204,14 @@ class HostLauncher:
         """Return a new queue, whose copies are made as late as its waits allow."""
         self._queues += 1
         return HostCopies(f"queue {self._queues}", self.trace)
+
+    def load(self, stages: Iterable[str]) -> None:
+        """Build what is not there yet."""
+        for stage in stages:
+            host_library(stage, self.sanitize)
+
+    def wait(self) -> None:
+        """Nothing is under way: `launch` returns at the end."""
 
 
 def _checked(argument: Any, kind: type[Any]) -> Any:

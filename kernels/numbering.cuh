@@ -22,15 +22,7 @@ __host__ __device__ inline u64 tagged(u64 hash, u32 reference) {
     return (hash & kTagMask) | reference;
 }
 
-// The upper half of a product of two words: each of its bits depends on every bit of both.
-__host__ __device__ inline u64 multiply_high(u64 a, u64 b) {
-#ifdef __CUDA_ARCH__
-    return __umul64hi(a, b);
-#else
-    return static_cast<u64>((static_cast<unsigned __int128>(a) * b) >> 64);
-#endif
-}
-
+// Each bit of the upper half of a product depends on every bit of both factors.
 __host__ __device__ inline u64 mix(u64 hash, u64 word) {
     const u64 a = hash ^ 0xa0761d6478bd642full;
     const u64 b = word ^ 0xe7037ed1a0b428dbull;

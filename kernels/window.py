@@ -218,10 +218,10 @@ class DeviceWindow:
         self._groups = 0
         self._rows = self._xp.empty(0, np.uint64)
         self._table = Numbering(self._stage, self._insert_groups)
-        self._codes = {name: _Codes() for name in self._columns_used() if self._types[name] == "dictionary"}
+        self._codes = {name: _Codes() for name in self.columns_used() if self._types[name] == "dictionary"}
         self._texts = {
             name: DeviceDictionary(self._launcher)
-            for name in self._columns_used()
+            for name in self.columns_used()
             if self._types[name] == "string" and self._is_keyed(name)
         }
         self._pairs = []
@@ -246,7 +246,7 @@ class DeviceWindow:
         """
         self._check()
         if not isinstance(batch, CleanRows):
-            batch = upload(self._launcher, batch, self._columns_used(), self._types)
+            batch = upload(self._launcher, batch, self.columns_used(), self._types)
         if batch.count == 0:
             return []
         self._check_times(batch)
@@ -933,7 +933,8 @@ class DeviceWindow:
         """Return the columns of a closed window, with no rows."""
         return self._host.empty_result()
 
-    def _columns_used(self) -> list[str]:
+    def columns_used(self) -> list[str]:
+        """Return the columns that a push reads."""
         names = [self._spec["time_column"], *self._spec["keys"]]
         for each in self._accumulators:
             names += [each.column] if each.column else []

@@ -7,6 +7,8 @@ class Batch:
     """Columns of one stage, with the origin of each row. Wrap with ``pyarrow.record_batch(batch)``."""
 
     rows: int
+    source: str
+    partition: int
     names: list[str]
     def row_messages(self) -> bytes:
         """An int32 for each row: which message it is from."""
@@ -16,6 +18,8 @@ class Batch:
 class CleanBatch:
     """A batch and the rows of it that survived clean."""
 
+    def __init__(self, batch: Batch, rows: object, watermarks_ms: object, owner: int) -> None:
+        """``rows`` (int32, ascending) and the ``watermarks_ms`` (int64) that they met are buffers."""
     rows: int
     owner: int
     batch: Batch
@@ -58,6 +62,9 @@ class Decoder:
     def decode_block(self, block: MessageBlock) -> tuple[Batch, Batch, dict[str, int]]:
         """Messages of one Kafka partition to (batch, rejects, counts). A block can be decoded once."""
 
+    def decode(self, messages: Messages) -> tuple[Batch, Batch, dict[str, int]]:
+        """Messages to (batch, rejects, counts)."""
+
 class AvroDecoder:
     """Compiled from ``Schema.to_core()``.
 
@@ -79,12 +86,43 @@ def encode_avro(rows: object, frame: bytes) -> Batch:
     """Rows as Avro records behind a frame, in one column ``value`` (binary)."""
 
 class Messages:
-    """Messages that Python decodes, with where they come from."""
+    """Messages that Python or a device decodes, with where they come from. Lanes come as buffers."""
+
+    source: str
+    partition: int
 
     def __init__(self, messages: object, source: str, partition: int, first_position: int) -> None: ...
     @staticmethod
     def of_block(block: MessageBlock) -> Messages:
         """Take the messages of a block, which can be done once."""
+    @staticmethod
+    def of_pieces(
+        block: object,
+        begins: object,
+        ends: object,
+        ordinals: object,
+        source: str,
+        partition: int,
+        first_position: int,
+    ) -> Messages:
+        """Pieces of a block by begin and end (int64); ``ordinals`` (int32) count from ``first_position``."""
+    def take(self, indices: object) -> Messages:
+        """Some of the messages (int64)."""
+    def sizes(self) -> bytes:
+        """A uint32 for each message."""
+    def copy_to(self, target: object) -> None:
+        """Write the messages one behind the other into a buffer."""
+    def rows(
+        self,
+        rows: object,
+        schema: dict[str, Any],
+        dictionaries: dict[str, Dictionary],
+        messages: object,
+        exploded: bool,
+    ) -> Batch:
+        """Rows that were decoded elsewhere; ``messages`` (int32) are theirs. Dictionary columns are int32."""
+    def refuse(self, lines: object, faults: object, stage: str, known: list[tuple[str, str]]) -> Batch:
+        """A reject record for each message: its line (int32, -1: none), and which (reason, field) (int32)."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> bytes: ...
     def import_rows(self, index: int, rows: object, schema: dict[str, Any]) -> Batch:
@@ -291,6 +329,11 @@ class KafkaProducer:
 
 def rejects(batch: Batch, rows: list[int], stage: str, reason: str, field: str) -> Batch:
     """Reject records for rows that a Python stage refuses (late rows, for one)."""
+
+def refuse_rows(
+    batch: Batch, rows: object, faults: object, stage: str, known: list[tuple[str, str]]
+) -> Batch:
+    """Reject records for rows (int32) with a (reason, field) each, by number (int32)."""
 
 class Generator:
     def __init__(self, **spec: Any) -> None: ...

@@ -1,36 +1,100 @@
 """clean: rules as data, duplicates within a time bound, and the watermark that each row meets.
 
-The meaning is in ``tests/reference/clean.py``; the C++ engine is ``cpp/src/clean.cpp`` and what it names.
+The meaning is in ``tests/reference/clean.py``; the C++ engine is ``cpp/src/clean.cpp`` and what it names, the
+device's is ``kernels/clean.py``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from omnistream import _core
+from omnistream.placement import LANE_BYTES, Seat
 from omnistream.spec import JobSpec
+
+if TYPE_CHECKING:
+    from omnistream.kernels.launch import Launcher
+    from omnistream.kernels.rows import DeviceClean, DeviceRows
+
+Rows: TypeAlias = "_core.Batch | DeviceRows"
+CleanRows: TypeAlias = "_core.CleanBatch | DeviceClean"
+
+
+def refusal(job: JobSpec) -> str | None:
+    """Return what of a job's cleaning has no kernel, or None."""
+    from omnistream.kernels.clean import unsupported
+
+    return unsupported(None if job.duplicates is None else job.duplicates.to_core())
 
 
 class Clean:
-    """Rows that break a rule or repeat an event become rejects; the others meet and move the watermark."""
+    """Rows that break a rule or repeat an event become rejects; the others meet and move the watermark.
 
-    def __init__(self, job: JobSpec) -> None:
+    Parameters
+    ----------
+    job : JobSpec
+    seat : Seat
+    dictionaries : mapping of str to _core.Dictionary
+        Those of encode: rows go to a device in their codes.
+    """
+
+    def __init__(self, job: JobSpec, seat: Seat, dictionaries: Mapping[str, _core.Dictionary]) -> None:
         self.counts: Counter[str] = Counter()
         self.watermark = _core.Watermark(job.time.max_disorder_ms)
+        self._seat = seat
+        self._dictionaries = dict(dictionaries)
         self._amount = job.amount
         self._rules = [rule.to_core() for rule in job.rules]
         self._duplicates = None if job.duplicates is None else job.duplicates.to_core()
         self._cleaner = _core.Cleaner(self._rules, job.time.column, self.watermark, self._duplicates)
+        if seat.launcher is not None:
+            from omnistream.kernels.clean import DeviceCleaner
 
-    def run(self, batch: _core.Batch, now_ms: int) -> tuple[_core.CleanBatch, _core.Batch]:
+            self._types = job.columns
+            self._on_device = DeviceCleaner(
+                seat.launcher, self._rules, job.time.column, self.watermark, job.time.max_disorder_ms
+            )
+
+    def run(self, batch: Rows, now_ms: int) -> tuple[CleanRows, _core.Batch]:
         """Return the surviving rows, with their amounts, and the rejects."""
-        overflowed: list[int] = []
-        if self._amount is not None:
-            amount = self._amount
-            batch, overflowed = _core.add_amounts(batch, amount.quantity, amount.unit_price, amount.discount)
+        columns = len(batch.names if isinstance(batch, _core.Batch) else batch.columns)
+        with self._seat.turn(batch.rows * columns * LANE_BYTES) as launcher:
+            if launcher is not None:
+                return self._run_on(launcher, batch, now_ms)
+            return self._run(batch if isinstance(batch, _core.Batch) else batch.to_host(), now_ms)
+
+    def _run(self, batch: _core.Batch, now_ms: int) -> tuple[_core.CleanBatch, _core.Batch]:
+        batch, overflowed = self._add_amounts(batch)
         clean, rejects, counts = self._cleaner.clean(batch, now_ms, overflowed)
         self.counts.update(counts)
         return clean, rejects
+
+    def _add_amounts(self, batch: _core.Batch) -> tuple[_core.Batch, list[int]]:
+        amount = self._amount
+        if amount is None:
+            return batch, []
+        return _core.add_amounts(batch, amount.quantity, amount.unit_price, amount.discount)
+
+    def _run_on(self, launcher: Launcher, batch: Rows, now_ms: int) -> tuple[DeviceClean, _core.Batch]:
+        from omnistream.kernels.rows import DeviceClean, DeviceRows, flags_of
+
+        device, amount = self._on_device, self._amount
+        flags: Any = None
+        if isinstance(batch, _core.Batch):
+            batch, overflowed = self._add_amounts(_core.encode_columns(batch, self._dictionaries))
+            flags = flags_of(launcher, overflowed, batch.rows)
+            batch = DeviceRows.upload(launcher, batch, self._types, self._dictionaries)
+        elif amount is not None:
+            flags = device.add_amounts(batch, amount.quantity, amount.unit_price, amount.discount)
+        place = batch.origin.source, batch.origin.partition
+        cleaned = device.clean(batch.columns, batch.rows, *place, now_ms, flags)
+        survived = int(cleaned.rows.size)
+        self.counts.update(rows=batch.rows, rejected=batch.rows - survived, duplicates=0)
+        survivors = None if survived == batch.rows else cleaned.rows
+        rows = DeviceClean(batch, survivors, cleaned.watermarks_ms, cleaned.owner)
+        return rows, device.rejects(batch, cleaned)
 
     @property
     def state_bytes(self) -> int:

@@ -1,15 +1,16 @@
 """decode: messages to columns, by a decoder compiled from the job's schema.
 
-The meaning is in ``tests/reference/decode.py``; the C++ engine is ``cpp/src/decode.cpp`` and what it names.
+The meaning is in ``tests/reference/decode.py``; the C++ engine is ``cpp/src/decode.cpp`` and what it names,
+the device's is ``kernels/decode.py``.
 Of Avro it is ``cpp/src/avro.cpp``; Arrow IPC is read by pyarrow (`omnistream.arrow_messages`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,31 @@ from omnistream import _core
 from omnistream.arrow_messages import ArrowDecoder, Decoded
 from omnistream.avro import parse_avro_schema
 from omnistream.batch import arrow_pieces, conform
+from omnistream.clean import Rows
 from omnistream.decode_ahead import AnyBlock, DecodeAhead
+from omnistream.placement import ON_CPU, Seat
 from omnistream.registry import Registry
 from omnistream.schema import Schema
-from omnistream.spec import KafkaSettings, KafkaSpec, MessageSpec
+from omnistream.spec import JobSpec, KafkaSettings, KafkaSpec, MessageSpec
+
+if TYPE_CHECKING:
+    from omnistream.kernels.decode import Decoded as DeviceDecoded
+    from omnistream.kernels.rows import DeviceRows
 
 NEWLINE = ord("\n")
+# Rows, rejects and counts; of rows on a device the count ``left``, too.
+Piece: TypeAlias = "tuple[_core.Batch | DeviceRows, _core.Batch, dict[str, int]]"
+
+
+def refusal(job: JobSpec, schema: Schema) -> str | None:
+    """Return why a job's messages are decoded on the CPU, or None."""
+    from omnistream.kernels.decode import unsupported
+
+    if job.messages.format != "json":
+        return f"messages in {job.messages.format.capitalize()} have no kernel"
+    if job.source is not None and job.source.kafka is not None and job.source.kafka.columns:
+        return "columns that Kafka brings beside the values are added on the CPU"
+    return unsupported(schema.to_core())
 
 
 class Decode:
@@ -41,6 +61,8 @@ class Decode:
         More than one: blocks of `ahead` are decoded in all of them but the caller's.
     messages, registry : MessageSpec, settings
         What messages are, and where the schemas of Avro are.
+    seat : Seat, optional
+        By default on the CPU.
     """
 
     def __init__(
@@ -51,6 +73,7 @@ class Decode:
         threads: int = 1,
         messages: MessageSpec | None = None,
         registry: KafkaSettings = (),
+        seat: Seat = ON_CPU,
     ) -> None:
         self.schema = schema
         self._details = [] if kafka is None else list(kafka.columns)
@@ -72,50 +95,75 @@ class Decode:
             self._decoder = _core.Decoder(self._core_schema, dictionaries)
         parallel = threads > 1 and self._messages.format == "json"
         self._ahead = DecodeAhead(self._core_schema, dictionaries, threads - 1) if parallel else None
+        self._seat = seat
+        if seat.launcher is not None:
+            from omnistream.kernels.decode import DeviceDecoder
+
+            self._on_device = DeviceDecoder(seat.launcher, self._core_schema, dictionaries)
         self.next_position: dict[tuple[str, int], int] = {}  # of messages that come without one
 
     def run(
         self, data: Any, source: str, partition: int, first_position: int | None
-    ) -> list[tuple[_core.Batch, _core.Batch]]:
+    ) -> list[tuple[Rows, _core.Batch]]:
         """Return (batch, rejects) pairs, in order. What cannot be read at all changes nothing here."""
         if isinstance(data, _core.MessageBlock):
             return self._count(self._block(data))
         if isinstance(data, Future):
-            return self._count([data.result().take()])
+            ready = data.result()
+            self._seat.note("cpu", ready.size_bytes, ready.seconds)
+            return self._count([ready.take()])
         if isinstance(data, (bytes, bytearray, memoryview)) and self._messages.format != "json":
             data = [bytes(data)]
         is_text = isinstance(data, (bytes, bytearray, memoryview))
         # Lines are numbered from 1, as editors do, and messages from 0, as topics do.
         known = self.next_position.get((source, partition), 1 if is_text else 0)
         at = known if first_position is None else first_position
-        done: list[Decoded] = []
+        done: list[Piece] = []
         if is_text and isinstance(self._decoder, _core.Decoder):
-            done.append(self._decoder.decode_lines(data, source, partition, at))
-            at += _lines(data) if first_position is None else 0
+            done.append(self._lines(self._decoder, data, source, partition, at))
+            at += _count_lines(data) if first_position is None else 0
         elif isinstance(data, (list, tuple)):
-            done += _each(self._decoder.decode_messages(data, source, partition, at))
+            done += self._messages_of(data, sum(map(len, data)), source, partition, at)
             at += len(data)
         else:
             for piece in arrow_pieces(data):
                 if isinstance(piece, pa.RecordBatch):
                     done.append(self._import(piece, source, partition, at))
                 else:
-                    done += _each(self._decoder.decode_messages(piece, source, partition, at))
+                    done += self._messages_of(piece, piece.nbytes, source, partition, at)
                 at += len(piece)
         if first_position is None:
             self.next_position[source, partition] = at
         return self._count(done)
 
-    def _block(self, block: _core.MessageBlock) -> list[Decoded]:
-        done = _each(self._decoder.decode_block(block))
+    def _lines(self, decoder: _core.Decoder, text: Any, *origin: Any) -> Piece:
+        with self._seat.turn(len(text)) as launcher:
+            if launcher is not None:
+                return self._rows(self._on_device.decode_lines(text, *origin))
+            return decoder.decode_lines(text, *origin)
+
+    def _messages_of(self, messages: Any, size_bytes: int, *origin: Any) -> list[Piece]:
+        with self._seat.turn(size_bytes) as launcher:
+            if launcher is not None:
+                return [self._rows(self._on_device.decode_messages(messages, *origin))]
+            return [*_each(self._decoder.decode_messages(messages, *origin))]
+
+    def _block(self, block: _core.MessageBlock) -> list[Piece]:
+        with self._seat.turn(block.value_bytes) as launcher:
+            if launcher is not None:
+                return [self._rows(self._on_device.decode(_core.Messages.of_block(block)))]
+            done = _each(self._decoder.decode_block(block))
         if not self._details:
-            return done
+            return [*done]
         return [
             (_core.with_details(batch, block, self._details), rejects, counts)
             for batch, rejects, counts in done
         ]
 
-    def _count(self, done: list[Decoded]) -> list[tuple[_core.Batch, _core.Batch]]:
+    def _rows(self, decoded: DeviceDecoded) -> Piece:
+        return self._on_device.rows(decoded), decoded.rejects, decoded.counts
+
+    def _count(self, done: Sequence[Piece]) -> list[tuple[Rows, _core.Batch]]:
         for _, _, counts in done:
             self.counts.update(counts)
         return [(batch, rejects) for batch, rejects, _ in done]
@@ -124,7 +172,7 @@ class Decode:
         """Yield each block with what `run` takes for it, decoded in other threads where there are any."""
         if self._ahead is None:
             return ((block, block.data) for block in blocks)
-        return self._ahead.run(blocks)
+        return self._ahead.run(blocks, self._seat.choose)
 
     def explain(self) -> str:
         """One line: what runs here, and why."""
@@ -136,7 +184,9 @@ class Decode:
             return f"Avro to {len(self.schema.fields)} columns by {schemas}{dropped}"
         if self._messages.format == "arrow":
             return f"Arrow IPC to {len(self.schema.fields)} columns"
-        return f"JSON to {len(self.schema.fields)} columns by learnt layouts ({_core.decode_isa()}){dropped}"
+        layouts = f"learnt layouts ({_core.decode_isa()})"
+        how = layouts if self._seat.launcher is None else f"a thread a message; the CPU by {layouts}"
+        return f"JSON to {len(self.schema.fields)} columns by {how}{dropped}"
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return where each partition goes on, in JSON types."""
@@ -160,7 +210,7 @@ def _each(decoded: Decoded | list[Decoded]) -> list[Decoded]:
     return decoded if isinstance(decoded, list) else [decoded]
 
 
-def _lines(text: bytes | bytearray | memoryview) -> int:
+def _count_lines(text: bytes | bytearray | memoryview) -> int:
     """Count lines; the last one may lack its newline."""
     view = np.frombuffer(text, np.uint8)
     return int(np.count_nonzero(view == NEWLINE)) + bool(len(view) and view[-1] != NEWLINE)

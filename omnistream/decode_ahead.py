@@ -7,8 +7,9 @@ bytes for any number of threads, and threads share nothing but finished blocks.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -49,6 +50,8 @@ class Decoded:
     counts: dict[str, int]
     texts: dict[str, _core.Batch]  # by column: the strings that are new to the thread
     translations: dict[str, _core.Translation]  # of the thread's codes, touched when the block's turn comes
+    size_bytes: int
+    seconds: float  # that one block more takes, when all threads decode
 
     def take(self) -> tuple[_core.Batch, _core.Batch, dict[str, int]]:
         """Return the block in the codes of the job. Blocks of one pipeline are taken in their order, once."""
@@ -66,13 +69,15 @@ class _Decoder:
         self._translations = {name: _core.Translation(ours) for name, ours in dictionaries.items()}
         self._decoder = _core.Decoder(core_schema, self._own)
 
-    def run(self, block: Readable) -> Decoded:
+    def run(self, block: Readable, threads: int) -> Decoded:
+        start = time.perf_counter()
         batch, rejects, counts = self._decoder.decode_lines(
             block.data, block.source, block.partition, block.first_position
         )
         texts = {name: own.to_batch(self._told[name]) for name, own in self._own.items()}
         self._told = {name: len(own) for name, own in self._own.items()}
-        return Decoded(batch, rejects, counts, texts, self._translations)
+        seconds = (time.perf_counter() - start) / threads
+        return Decoded(batch, rejects, counts, texts, self._translations, len(block.data), seconds)
 
 
 class DecodeAhead:
@@ -89,19 +94,25 @@ class DecodeAhead:
     def __init__(
         self, core_schema: dict[str, Any], dictionaries: dict[str, _core.Dictionary], threads: int
     ) -> None:
-        self._depth = 2 * threads
+        self._threads, self._depth = threads, 2 * threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="omnistream-decode")
         self._idle: SimpleQueue[_Decoder] = SimpleQueue()
         for _ in range(threads):
             self._idle.put(_Decoder(core_schema, dictionaries))
 
-    def run(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
-        """Yield each block with what `Decode.run` takes for it, in order."""
+    def run(
+        self, blocks: Iterable[AnyBlock], is_for_device: Callable[[int], bool]
+    ) -> Iterator[tuple[AnyBlock, Any]]:
+        """Yield each block with what `Decode.run` takes for it, in order.
+
+        ``is_for_device`` says of a size in bytes whether the threads leave a block as it is.
+        """
         waiting: deque[tuple[AnyBlock, Any]] = deque()
         try:
             for block in blocks:
                 is_text = isinstance(block.data, (bytes, bytearray, memoryview))
-                waiting.append((block, self._pool.submit(self._decode, block) if is_text else block.data))
+                ours = is_text and not is_for_device(len(block.data))
+                waiting.append((block, self._pool.submit(self._decode, block) if ours else block.data))
                 if len(waiting) > self._depth:
                     yield waiting.popleft()
             while waiting:
@@ -114,6 +125,6 @@ class DecodeAhead:
     def _decode(self, block: Readable) -> Decoded:
         decoder = self._idle.get()
         try:
-            return decoder.run(block)
+            return decoder.run(block, self._threads)
         finally:
             self._idle.put(decoder)

@@ -28,6 +28,8 @@ class Derive:
     def __init__(self, job: JobSpec, device: str = "cpu") -> None:
         columns = job.columns
         self._specs = job.derives
+        features = any(isinstance(spec, FeaturesSpec) for spec in job.derives)
+        self.device = device if features else "cpu"  # of the features; statistics of demand are the CPU's
         self._stages: dict[str, _core.Demand | Vectors] = {}
         for spec in job.derives:
             if isinstance(spec, FeaturesSpec):

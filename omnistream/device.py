@@ -198,7 +198,7 @@ def fall_back(wanted: str, missing: Missing, worth_a_warning: bool = True) -> De
 
 def missing_for_cuda() -> list[Missing]:
     """Return what keeps pipelines from running on a GPU here; empty when they can."""
-    return [*probe_cuda().missing, Missing("this version has no CUDA pipeline", "run it on the CPU")]
+    return list(probe_cuda().missing)
 
 
 # ---- auto: is a batch worth the trip? ----
@@ -225,6 +225,11 @@ class Costs:
         taken.append(seconds)
         if len(taken) > TRIALS:
             taken.remove(max(taken))
+
+    def is_measured(self, stage: str, size_bytes: int) -> bool:
+        """Return whether every device has had its trials with batches of this size."""
+        size = size_bytes.bit_length()
+        return all(len(self._seconds.get((stage, each, size), [])) >= TRIALS for each in self.devices)
 
     def choose(self, stage: str, size_bytes: int) -> Device:
         """Return the device for a batch: each in turn until all are measured, then the faster one."""

@@ -1,12 +1,14 @@
 """encode: persistent dictionaries from strings to dense int32 codes.
 
 Decode writes codes at once where it can (a fused stage, one set of dictionaries); rows that were pushed as
-Arrow columns get theirs here. The C++ engine is ``cpp/src/dictionary.cpp`` and ``cpp/src/encode.cpp``.
+Arrow columns get theirs here. The C++ engine is ``cpp/src/dictionary.cpp`` and ``cpp/src/encode.cpp``, the
+device's is ``kernels/encode.py``.
 """
 
 from __future__ import annotations
 
 from omnistream import _core
+from omnistream.clean import CleanRows
 from omnistream.schema import Schema
 
 
@@ -18,8 +20,10 @@ class Encode:
             field.name: _core.Dictionary() for field in schema.fields if field.type == "dictionary"
         }
 
-    def run(self, clean: _core.CleanBatch) -> _core.CleanBatch:
-        """Return the batch with every dictionary column in this job's codes."""
+    def run(self, clean: CleanRows) -> CleanRows:
+        """Return the batch with every dictionary column in this job's codes, as on a device all are."""
+        if not isinstance(clean, _core.CleanBatch):
+            return clean
         batch = clean.batch
         encoded = _core.encode_columns(batch, self.dictionaries)
         return clean if encoded is batch else clean.with_batch(encoded)

@@ -20,6 +20,7 @@ COUNTERS = {
     "decoded": "Messages decoded.",
     "empty_messages": "Decoded messages without a line.",
     "speculated": "Messages that followed a layout learnt before.",
+    "left_to_cpu": "Messages that came to a GPU and were finished by the CPU.",
     "unknown_fields": "Values skipped because the schema has no such field.",
     "rows": "Rows of decoded messages.",
     "rejected_messages": "Messages that decode refused.",

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,12 +24,16 @@ from omnistream.clean import Clean
 from omnistream.decode import Decode
 from omnistream.decode_ahead import AnyBlock
 from omnistream.derive import Derive, Derived
-from omnistream.device import choose_device
 from omnistream.encode import Encode
 from omnistream.errors import MemoryLimitError, StateError
+from omnistream.placement import Placement
+from omnistream.schema import Schema
 from omnistream.sink import REJECT_SCHEMA
 from omnistream.spec import REJECTS, ROWS, JobSpec
 from omnistream.window import Windows
+
+if TYPE_CHECKING:
+    from omnistream.kernels.launch import Launcher
 
 Outputs = dict[str, list[pa.RecordBatch]]
 
@@ -43,6 +47,8 @@ class Metrics:
 
     Attributes
     ----------
+    left_to_cpu : int
+        Messages that came to a device and were finished by the CPU's decoder.
     rejects : dict of str to int
         Messages and rows that are not used, by reason; duplicates and late rows are counted on their own.
     watermark_ms, max_event_time_ms : int or None
@@ -53,6 +59,7 @@ class Metrics:
     decoded: int = 0
     empty_messages: int = 0
     speculated: int = 0
+    left_to_cpu: int = 0
     unknown_fields: int = 0
     rows: int = 0
     rejected_messages: int = 0
@@ -90,6 +97,8 @@ class Pipeline:
         Returns the current time in ms since the epoch, for rules that compare event time with now.
     threads : int, optional
         The caller's and those of `decode_ahead`; by default what the job says.
+    launcher : kernels.launch.Launcher, optional
+        Stands for the GPU, unless the job asks for the CPU: for tests and rehearsals.
 
     Raises
     ------
@@ -98,22 +107,38 @@ class Pipeline:
     """
 
     def __init__(
-        self, job: JobSpec, clock: Callable[[], int] | None = None, threads: int | None = None
+        self,
+        job: JobSpec,
+        clock: Callable[[], int] | None = None,
+        threads: int | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
         self.job = job
-        self.device = choose_device(job.device)
+        self._placement = placement = Placement(job.device, launcher)
+        self.device = placement.device
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
         self._wants_rows = not job.windows or any(sink.output == ROWS for sink in job.sinks)
         schema = job.schema if self._wants_rows else job.schema.select(_columns_used(job))
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
+        dictionaries = self.encode.dictionaries
+        refusals = self._refusals(schema) if placement.launcher is not None else {}
         kafka = job.source.kafka if job.source else None
         self.decode = Decode(
-            schema, self.encode.dictionaries, kafka, threads or job.threads, job.messages, job.registry
+            schema,
+            dictionaries,
+            kafka,
+            threads or job.threads,
+            job.messages,
+            job.registry,
+            placement.seat("decode", refusals.get("decode")),
         )
-        self.clean = Clean(job)
-        self.windows = Windows(job)
-        self.derive = Derive(job)
+        self.clean = Clean(job, placement.seat("clean", refusals.get("clean")), dictionaries)
+        self.windows = Windows(
+            job, placement.seat("window", refusals.get("window"), stays=True), dictionaries
+        )
+        placement.check()
+        self.derive = Derive(job, "cuda" if placement.device.name == "cuda" else "cpu")
         self._rejects: Counter[str] = Counter()
         self._emitted: Counter[str] = Counter()
 
@@ -157,7 +182,8 @@ class Pipeline:
             clean = self.encode.run(clean)
             late = self.windows.run(clean)
             if self._wants_rows:
-                self._emit(outputs, ROWS, [clean.to_batch()])
+                rows = clean if isinstance(clean, _core.CleanBatch) else clean.to_host()
+                self._emit(outputs, ROWS, [rows.to_batch()])
             self._emit(outputs, REJECTS, [undecoded, unclean, *late])
         self._close(outputs)
         return outputs
@@ -233,6 +259,7 @@ class Pipeline:
             decoded=decoded["decoded"],
             empty_messages=decoded["empty"],
             speculated=decoded["speculated"],
+            left_to_cpu=decoded["left"],
             unknown_fields=decoded["unknown_fields"],
             rows=decoded["rows"],
             rejected_messages=decoded["rejected"],
@@ -261,11 +288,26 @@ class Pipeline:
             "derive": self.derive.explain(),
             "sink": sinks,
         }
-        edges = ("source", "sink")
         lines = [f"job {self.job.name}, device {self.device.name} ({self.device.reason})"]
         for name, text in stages.items():
-            lines.append(f"  {name:<7} {'' if name in edges else self.device.name:<4} {text}")
+            seat = self._placement.seats.get("decode" if name == "encode" else name)
+            device = seat.device if seat else {"derive": self.derive.device}.get(name, "")
+            why = f" [{seat.why}]" if seat and seat.why and name != "encode" else ""
+            lines.append(f"  {name:<7} {device:<4} {text}{why}")
         return "\n".join(lines)
+
+    def _refusals(self, schema: Schema) -> dict[str, str | None]:
+        """Return by stage what of the job has no kernel."""
+        from omnistream import clean, decode, window
+
+        windows = window.refusals(self.job)
+        none_left = len(windows) == len(self.job.windows)
+        why = "; ".join(f"{name}: {reason}" for name, reason in windows.items()) or "there is no window"
+        return {
+            "decode": decode.refusal(self.job, schema),
+            "clean": clean.refusal(self.job),
+            "window": why if none_left else None,
+        }
 
     def snapshot(self, positions: Mapping[str, Any] | None = None) -> Snapshot:
         """Return all state as one thing: dictionaries, event ids, watermark, windows, demand and the ledger.
@@ -299,7 +341,11 @@ class Pipeline:
 
     @classmethod
     def restore(
-        cls, snapshot: Snapshot | str | Path, job: JobSpec, clock: Callable[[], int] | None = None
+        cls,
+        snapshot: Snapshot | str | Path,
+        job: JobSpec,
+        clock: Callable[[], int] | None = None,
+        launcher: Launcher | None = None,
     ) -> Self:
         """Build a pipeline that goes on where a snapshot was taken.
 
@@ -308,7 +354,9 @@ class Pipeline:
         snapshot : Snapshot or path
             A snapshot in memory, or the folder that its ``save`` wrote to: the newest complete one is taken.
         job : JobSpec
-            The job that took it.
+            The job that took it, on whatever device.
+        launcher : kernels.launch.Launcher, optional
+            As for a new pipeline.
 
         Raises
         ------
@@ -321,7 +369,7 @@ class Pipeline:
                 raise StateError(f"{snapshot}: there is no checkpoint here")
             snapshot = Snapshot.load(folder)
         check_compatible(snapshot.manifest, _identity(job))
-        pipeline = cls(job, clock)
+        pipeline = cls(job, clock, launcher=launcher)
         for name, stage in (
             ("encode", pipeline.encode),
             ("clean", pipeline.clean),

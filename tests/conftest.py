@@ -47,7 +47,7 @@ def make_engine(name: str, stage: str) -> ReferenceEngine | CpuEngine | DeviceEn
         missing = missing_for_cuda(stage) if name == "cuda" else missing_for_cuda_host(stage)
         if missing is not None:
             pytest.skip(f"{name}, {stage}: {missing}")
-        return device_engine(name, stage)
+        return device_engine(name)
     return CpuEngine(name.partition("-")[2] or None)
 
 

@@ -20,9 +20,10 @@ import pyarrow as pa
 from omnistream.avro import parse_avro_schema
 from omnistream.device import probe_cuda
 from omnistream.kernels import clean
-from omnistream.kernels.columns import upload_column
 from omnistream.kernels.decode import Decoded, DeviceDecoder, unsupported
 from omnistream.kernels.launch import CudaLauncher, HostLauncher, Launcher
+from omnistream.kernels.rows import DeviceClean as RowsOnDevice
+from omnistream.kernels.rows import DeviceRows, flags_of
 from omnistream.time_zone import zone_offsets
 from tests import reference
 
@@ -38,7 +39,6 @@ class Result:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     watermarks_ms: list[int] = field(default_factory=list)
-    origin: tuple[str, int] = ("push", 0)  # source and partition
 
 
 # ---- the reference ----
@@ -207,9 +207,7 @@ class CpuDecoder:
         return self._result(self.decoder.decode_lines(block, **origin))
 
     def messages(self, messages: list[bytes], **origin: Any) -> Result:
-        result = self._result(self.decoder.decode_messages(messages, **origin))
-        result.origin = origin.get("source", "push"), origin.get("partition", 0)
-        return result
+        return self._result(self.decoder.decode_messages(messages, **origin))
 
     def _result(self, decoded: tuple[Any, Any, dict[str, int]]) -> Result:
         batch, rejects, counts = decoded
@@ -281,21 +279,27 @@ def lanes(column: pa.Array) -> list[Any]:
 
 
 class DeviceEngine(CpuEngine):
-    """Stages that have kernels run on a launcher's device, the others on the CPU, as in a pipeline.
+    """Stages that have kernels run on a launcher's device, the others on the CPU, as in a pipeline."""
 
-    What decode leaves on the device is not yet what clean takes, so it runs there for its own tests only.
-    """
-
-    def __init__(self, launcher: Launcher, name: str, stage: str) -> None:
+    def __init__(self, launcher: Launcher, name: str) -> None:
         super().__init__()
         self.launcher = launcher
         self.name = name
-        self.stage = stage
 
     def decoder(self, schema: dict[str, Any]) -> Any:
-        if self.stage != "decode" or unsupported(schema):
+        if unsupported(schema):
             return super().decoder(schema)
-        return DeviceDecode(DeviceDecoder(self.launcher, schema))
+        names = [each["name"] for each in schema["fields"] if each["type"] == "dictionary"]
+        dictionaries = {name: self.core.Dictionary() for name in names}
+        return DeviceDecode(DeviceDecoder(self.launcher, schema, dictionaries))
+
+    def add_amounts(self, decoded: Result, types: dict[str, str]) -> tuple[Result, list[int]]:
+        if not isinstance(decoded.native, DeviceRows):
+            return super().add_amounts(decoded, types)
+        cleaner = clean.DeviceCleaner(self.launcher, [], "", self.core.Watermark(0), 0)
+        flags = cleaner.add_amounts(decoded.native, "quantity", "unit_price", "discount")
+        overflowed = self.launcher.to_host(flags).nonzero()[0].tolist()
+        return Result(plain_rows(decoded.native.to_host()), decoded.native), overflowed
 
     def watermark(self, max_disorder_ms: int) -> Any:
         self.max_disorder_ms = max_disorder_ms  # of the one stream that a test has
@@ -304,15 +308,18 @@ class DeviceEngine(CpuEngine):
     def cleaner(
         self, rules: list[dict[str, Any]], time_column: str, watermark: Any, duplicates: dict[str, Any] | None
     ) -> Any:
-        if self.stage != "clean" or clean.unsupported(duplicates):
-            return super().cleaner(rules, time_column, watermark, duplicates)
+        if clean.unsupported(duplicates):
+            return HostClean(self.core.Cleaner(rules, time_column, watermark, duplicates))
         device = clean.DeviceCleaner(self.launcher, rules, time_column, watermark, self.max_disorder_ms)
         return DeviceClean(device)
 
     def window(self, spec: dict[str, Any]) -> CpuWindow:
         from omnistream.kernels.window import DeviceWindow, refusal
 
-        return super().window(spec) if refusal(spec) else CpuWindow(DeviceWindow(self.launcher, spec))
+        if refusal(spec):
+            zone = zone_offsets(spec["time_zone"]) if "time_zone" in spec else ()
+            return HostWindow(self.core.Window({**spec, "zone": zone}))
+        return DeviceWindowed(DeviceWindow(self.launcher, spec))
 
 
 @dataclass
@@ -327,9 +334,18 @@ class DeviceDecode:
 
     def _result(self, decoded: Decoded) -> Result:
         decoded.counts.pop("left")  # says how it was done, not what
-        rows = plain_rows(self.decoder.to_arrow(decoded))
-        rejects = [each for batch in decoded.rejects.to_batches() for each in plain_rows(batch)]
-        return Result(rows, decoded, rejects, decoded.counts)
+        rows = self.decoder.rows(decoded)
+        return Result(plain_rows(rows.to_host()), rows, plain_rows(decoded.rejects), decoded.counts)
+
+
+@dataclass
+class HostClean(CpuCleaner):
+    """The CPU's, for rows of either side."""
+
+    def clean(self, decoded: Result, now_ms: int, overflowed: list[int] | None = None) -> Result:
+        native = decoded.native
+        batch = native.to_host() if isinstance(native, DeviceRows) else native
+        return super().clean(Result(decoded.rows, batch), now_ms, overflowed)
 
 
 @dataclass
@@ -338,21 +354,40 @@ class DeviceClean:
 
     def clean(self, decoded: Result, now_ms: int, overflowed: list[int] | None = None) -> Result:
         batch, launcher = decoded.native, self.cleaner.launcher
-        table = pa.record_batch(batch)
-        types = {name: column_type(table.schema.field(name).type) for name in table.schema.names}
-        columns = {name: upload_column(launcher, table.column(name), types[name]) for name in types}
-        source, partition = decoded.origin
-        cleaned = self.cleaner.clean(columns, table.num_rows, source, partition, now_ms, overflowed or [])
-        rejects = self.cleaner.rejects(batch, cleaned)
+        if not isinstance(batch, DeviceRows):
+            table = pa.record_batch(batch)
+            types = {name: column_type(table.schema.field(name).type) for name in table.schema.names}
+            batch = DeviceRows.upload(launcher, batch, types, {})
+        flags = flags_of(launcher, overflowed or [], batch.rows)
+        place = batch.origin.source, batch.origin.partition
+        cleaned = self.cleaner.clean(batch.columns, batch.rows, *place, now_ms, flags)
+        rejects = plain_rows(self.cleaner.rejects(batch, cleaned))
+        survivors = RowsOnDevice(batch, cleaned.rows, cleaned.watermarks_ms, cleaned.owner)
         rows = launcher.to_host(cleaned.rows).tolist()
         counts = {"rows": batch.rows, "rejected": batch.rows - len(rows), "duplicates": 0}
-        return Result(
-            [decoded.rows[row] for row in rows],
-            None,
-            [] if rejects is None else [row for each in rejects.to_batches() for row in plain_rows(each)],
-            counts,
-            launcher.to_host(cleaned.watermarks_ms).tolist(),
-        )
+        watermarks_ms = launcher.to_host(cleaned.watermarks_ms).tolist()
+        return Result(plain_rows(survivors.to_host().to_batch()), survivors, rejects, counts, watermarks_ms)
+
+
+@dataclass
+class HostWindow(CpuWindow):
+    """The CPU's, for rows of either side."""
+
+    def push(self, cleaned: Result) -> list[dict[str, Any]]:
+        native = cleaned.native.to_host() if isinstance(cleaned.native, RowsOnDevice) else cleaned.native
+        return super().push(Result(cleaned.rows, native))
+
+
+@dataclass
+class DeviceWindowed(CpuWindow):
+    """A device's, for rows of either side."""
+
+    def push(self, cleaned: Result) -> list[dict[str, Any]]:
+        if not isinstance(cleaned.native, RowsOnDevice):
+            return super().push(cleaned)
+        late = self.window.push(cleaned.native.lanes())
+        all_rows = plain_rows(cleaned.native.batch.to_host())
+        return [all_rows[row] for row in late]
 
 
 def column_type(kind: pa.DataType) -> str:
@@ -366,10 +401,10 @@ def column_type(kind: pa.DataType) -> str:
     )
 
 
-def device_engine(name: str, stage: str) -> DeviceEngine:
-    """Make the engine ``cuda`` or ``cuda-host`` for the tests of a stage."""
+def device_engine(name: str) -> DeviceEngine:
+    """Make the engine ``cuda`` or ``cuda-host``."""
     launcher = HostLauncher() if name == "cuda-host" else CudaLauncher(probe_cuda().gpus[0].arch)
-    return DeviceEngine(launcher, name, stage)
+    return DeviceEngine(launcher, name)
 
 
 def driver_launchers() -> list[Launcher]:

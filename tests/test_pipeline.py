@@ -23,6 +23,7 @@ from omnistream.checkpoint import Snapshot
 from omnistream.errors import DeviceError, SchemaError, StateError
 from omnistream.job import JobSpec, parse_job
 from omnistream.pipeline import Outputs, Pipeline
+from omnistream.placement import LAUNCHER_VARIABLE
 from omnistream.spec import REJECTS, ROWS
 from tests import reference
 from tests.engines import plain_rows
@@ -261,16 +262,21 @@ def ipc_bytes(table: pa.Table) -> bytes:
 
 
 def meaning(pipeline: Pipeline) -> dict[str, Any]:
-    """The metrics that must not depend on batches."""
+    """The metrics that must not depend on batches, nor on the device."""
     metrics = pipeline.metrics()
     assert metrics.balanced
     plain = metrics.to_dict()
-    del plain["speculated"], plain["state_bytes"]
+    del plain["speculated"], plain["left_to_cpu"], plain["state_bytes"]
     return plain
 
 
 def new_pipeline(job: JobSpec) -> Pipeline:
     return Pipeline(job, clock=lambda: NOW_MS)
+
+
+def on_device(job: JobSpec) -> JobSpec:
+    """The job on what stands for a GPU: see the fixture `device`."""
+    return replace(job, device="cuda")
 
 
 def run(
@@ -322,6 +328,40 @@ def test_results_do_not_depend_on_batches(shape: str, data: st.DataObject) -> No
     assert_same(run(job, [[message] for message in stream]), whole, job)
     name = data.draw(st.sampled_from(sorted(FORMS)))
     pieces = run(job, map(FORMS[name], cut(stream, data.draw(PLACES))))
+    pieces.numbered_from = 1 if name.startswith("lines") else 0
+    assert_same(pieces, whole, job)
+
+
+# ---- any device ----
+
+# Of these every stage has kernels: no duplicates, no arrays of messages.
+DEVICE_JOBS = JOBS | {
+    "order on the device": replace(JOBS["order"], duplicates=None),
+    "order_flat on the device": replace(JOBS["order_flat"], duplicates=None),
+    "parcels on the device": replace(
+        JOBS["parcels"], duplicates=None, schema=replace(JOBS["parcels"].schema, array_messages=False)
+    ),
+}
+
+
+def stream_of(shape: str) -> st.SearchStrategy[list[bytes]]:
+    return streams(shape.removesuffix(" on the device"))
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the host launcher stand for a GPU."""
+    monkeypatch.setenv(LAUNCHER_VARIABLE, "host")
+
+
+@pytest.mark.parametrize("shape", DEVICE_JOBS)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_results_do_not_depend_on_the_device(shape: str, device: None, data: st.DataObject) -> None:
+    job, stream = DEVICE_JOBS[shape], data.draw(stream_of(shape))
+    whole = run(job, [stream])
+    name = data.draw(st.sampled_from(sorted(FORMS)))
+    pieces = run(on_device(job), map(FORMS[name], cut(stream, data.draw(PLACES))))
     pieces.numbered_from = 1 if name.startswith("lines") else 0
     assert_same(pieces, whole, job)
 
@@ -648,21 +688,38 @@ def test_messages_are_counted_on_by_partition() -> None:
 @settings(max_examples=20)
 @given(data=st.data())
 def test_a_restored_pipeline_goes_on_undisturbed(shape: str, tmp_path: Path, data: st.DataObject) -> None:
-    job = JOBS[shape]
-    parts = cut(data.draw(streams(shape)), data.draw(PLACES))
+    check_restored(JOBS[shape], data.draw(streams(shape)), tmp_path, data, [JOBS[shape]])
+
+
+@pytest.mark.parametrize("shape", [shape for shape in DEVICE_JOBS if shape.endswith(" on the device")])
+@settings(max_examples=15)
+@given(data=st.data())
+def test_a_snapshot_goes_from_device_to_device(
+    shape: str, device: None, tmp_path: Path, data: st.DataObject
+) -> None:
+    job = DEVICE_JOBS[shape]
+    check_restored(job, data.draw(stream_of(shape)), tmp_path, data, [job, on_device(job)])
+
+
+def check_restored(
+    job: JobSpec, stream: list[bytes], folder: Path, data: st.DataObject, homes: list[JobSpec]
+) -> None:
+    """Restore, at any place and on any of the homes."""
+    parts = cut(stream, data.draw(PLACES))
     ways = data.draw(st.lists(st.sampled_from(["stay", "memory", "disk"]), min_size=len(parts)))
 
     def between(pipeline: Pipeline, number: int) -> Pipeline:
         if ways[number] == "stay":
             return pipeline
+        home = data.draw(st.sampled_from(homes))
         snapshot = pipeline.snapshot({"topic": number})
         assert snapshot.manifest["positions"] == {"topic": number}
         packed = snapshot.to_bytes()
         if ways[number] == "memory":
-            restored = Pipeline.restore(Snapshot.from_bytes(packed), job, lambda: NOW_MS)
+            restored = Pipeline.restore(Snapshot.from_bytes(packed), home, lambda: NOW_MS)
         else:
-            snapshot.save(tmp_path)
-            restored = Pipeline.restore(tmp_path, job, lambda: NOW_MS)
+            snapshot.save(folder)
+            restored = Pipeline.restore(folder, home, lambda: NOW_MS)
         assert meaning(restored) == meaning(pipeline)
         return restored
 

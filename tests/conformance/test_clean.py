@@ -22,7 +22,7 @@ SCHEMA = EVENTS.to_core()
 NOW_MS = START_MS + 2 * HOUR_MS
 ENGINES = [
     CpuEngine(),
-    *(DeviceEngine(HostLauncher(order), f"cuda-host-{order}", "clean") for order in (0, 1)),
+    *(DeviceEngine(HostLauncher(order), f"cuda-host-{order}") for order in (0, 1)),
 ]
 
 RULES = [
@@ -213,28 +213,29 @@ def test_time_bounds_include_their_ends(engine: Any, kind: str) -> None:
 @pytest.mark.parametrize("rows", [1, 255, 2048, 2049, 300 * 2048 + 7])
 def test_the_watermark_of_many_tiles(rows: int, order: int) -> None:
     times_ms = np.random.default_rng(rows).integers(0, 10**9, rows)
-    watermark = _core.Watermark(1000)
-    device = clean.DeviceCleaner(HostLauncher(order), [], "time", watermark, 1000)
-    cleaned = device.clean({"time": Lane(times_ms)}, rows, "s", 0, 0)
+    watermark, launcher = _core.Watermark(1000), HostLauncher(order)
+    device = clean.DeviceCleaner(launcher, [], "time", watermark, 1000)
+    cleaned = device.clean({"time": Lane(launcher.to_device(times_ms))}, rows, "s", 0, 0)
     newest_ms = np.maximum.accumulate(times_ms)
-    assert cleaned.watermarks_ms[0] == -(2**63)
-    assert (cleaned.watermarks_ms[1:] == newest_ms[:-1] - 1000).all()
+    watermarks_ms = launcher.to_host(cleaned.watermarks_ms)
+    assert watermarks_ms[0] == -(2**63)
+    assert (watermarks_ms[1:] == newest_ms[:-1] - 1000).all()
     assert watermark.value_ms == newest_ms[-1] - 1000
-    assert (cleaned.rows == np.arange(rows)).all()
+    assert (launcher.to_host(cleaned.rows) == np.arange(rows)).all()
 
 
 def test_a_row_without_a_time_is_an_error_unless_a_rule_took_it() -> None:
-    validity = np.array([0b101], np.uint8)
-    columns = {"time": Lane(np.zeros(3, np.int64), validity)}
+    launcher, watermark = HostLauncher(), _core.Watermark(0)
+    times, validity = np.zeros(3, np.int64), np.array([0b101], np.uint8)
+    columns = {"time": Lane(launcher.to_device(times), launcher.to_device(validity))}
     required = {"kind": "required", "column": "time", "reason": "no_time"}
-    watermark = _core.Watermark(0)
-    taken = clean.DeviceCleaner(HostLauncher(), [required], "time", watermark, 0).clean(columns, 3, "s", 0, 0)
-    assert taken.rows.tolist() == [0, 2]
-    assert taken.failed.tolist() == [clean.PASSED, 0, clean.PASSED]
+    taken = clean.DeviceCleaner(launcher, [required], "time", watermark, 0).clean(columns, 3, "s", 0, 0)
+    assert launcher.to_host(taken.rows).tolist() == [0, 2]
+    assert launcher.to_host(taken.failed).tolist() == [clean.PASSED, 0, clean.PASSED]
     with pytest.raises(SchemaError, match='column "time" is null in row 1'):
-        clean.DeviceCleaner(HostLauncher(), [], "time", watermark, 0).clean(columns, 3, "s", 0, 0)
+        clean.DeviceCleaner(launcher, [], "time", watermark, 0).clean(columns, 3, "s", 0, 0)
     with pytest.raises(SchemaError, match='names column "other"'):
-        clean.DeviceCleaner(HostLauncher(), [], "other", watermark, 0).clean(columns, 3, "s", 0, 0)
+        clean.DeviceCleaner(launcher, [], "other", watermark, 0).clean(columns, 3, "s", 0, 0)
 
 
 def test_duplicates_stay_on_the_cpu() -> None:
@@ -245,9 +246,10 @@ def test_duplicates_stay_on_the_cpu() -> None:
 @pytest.mark.parametrize("values", [[], ["36"], ["", "鞋"], ["365", "36"]])
 def test_strings_that_are_allowed(values: list[str]) -> None:
     texts = ["36", "", "鞋", None, "3", "365"]
-    column = upload_column(HostLauncher(), pa.array(texts), "string")
+    launcher = HostLauncher()
+    column = upload_column(launcher, pa.array(texts), "string")
     rule = {"kind": "allowed", "column": "size", "values": values, "reason": "size"}
-    columns = {"size": column, "time": Lane(np.zeros(6, np.int64))}
-    device = clean.DeviceCleaner(HostLauncher(), [rule], "time", _core.Watermark(0), 0)
+    columns = {"size": column, "time": Lane(launcher.to_device(np.zeros(6, np.int64)))}
+    device = clean.DeviceCleaner(launcher, [rule], "time", _core.Watermark(0), 0)
     expected = [row for row, text in enumerate(texts) if text is None or text in values]
-    assert device.clean(columns, 6, "s", 0, 0).rows.tolist() == expected
+    assert launcher.to_host(device.clean(columns, 6, "s", 0, 0).rows).tolist() == expected

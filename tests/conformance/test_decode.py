@@ -282,7 +282,7 @@ def test_zero_lines_are_legal(decode_engine: Any) -> None:
 # One example tries all of them; the kernels' threads run in order, or backwards.
 ENGINES = [
     *[CpuEngine(isa) for isa in _core.decode_isas()],
-    *[DeviceEngine(HostLauncher(order), f"cuda-host-{order}", "decode") for order in (0, 1)],
+    *[DeviceEngine(HostLauncher(order), f"cuda-host-{order}") for order in (0, 1)],
 ]
 
 
@@ -478,6 +478,8 @@ def test_what_the_kernels_leave_to_the_cpu(schema: str, message: bytes, left: in
     if left is None:
         assert "array of messages" in str(unsupported(SCHEMAS[schema]))
         return
-    decoded = DeviceDecoder(HostLauncher(), SCHEMAS[schema]).decode_messages([message] * 3)
+    names = [each["name"] for each in SCHEMAS[schema]["fields"] if each["type"] == "dictionary"]
+    dictionaries = {name: _core.Dictionary() for name in names}
+    decoded = DeviceDecoder(HostLauncher(), SCHEMAS[schema], dictionaries).decode_messages([message] * 3)
     assert decoded.counts["left"] == 3 * left
     assert decoded.counts["messages"] == 3
