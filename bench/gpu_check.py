@@ -146,7 +146,7 @@ def conformance(check: Check) -> str:
     printed = [check.run(*pytest, "tests/conformance", "-k", engines)]
     if not check.rehearse:
         # Tests of the drivers alone, which take the host launcher unless they are told otherwise.
-        drivers = [f"tests/conformance/test_{stage}_device.py" for stage in ("encode", "window")]
+        drivers = [f"tests/conformance/test_{stage}_device.py" for stage in ("encode", "window", "pipeline")]
         printed.append(check.run(*pytest, *drivers, OMNISTREAM_TEST_LAUNCHER="cuda"))
     return "; ".join(each.strip().splitlines()[-1].strip("= ") for each in printed)
 

@@ -114,14 +114,15 @@ class Decode:
             return self._count([ready.take()])
         if isinstance(data, (bytes, bytearray, memoryview)) and self._messages.format != "json":
             data = [bytes(data)]
-        is_text = isinstance(data, (bytes, bytearray, memoryview))
+        text = data.data if self._is_sent(data) else data
+        is_text = isinstance(text, (bytes, bytearray, memoryview))
         # Lines are numbered from 1, as editors do, and messages from 0, as topics do.
         known = self.next_position.get((source, partition), 1 if is_text else 0)
         at = known if first_position is None else first_position
         done: list[Piece] = []
         if is_text and isinstance(self._decoder, _core.Decoder):
             done.append(self._lines(self._decoder, data, source, partition, at))
-            at += _count_lines(data) if first_position is None else 0
+            at += _count_lines(text) if first_position is None else 0
         elif isinstance(data, (list, tuple)):
             done += self._messages_of(data, sum(map(len, data)), source, partition, at)
             at += len(data)
@@ -141,6 +142,14 @@ class Decode:
             if launcher is not None:
                 return self._rows(self._on_device.decode_lines(text, *origin))
             return decoder.decode_lines(text, *origin)
+
+    def _is_sent(self, data: Any) -> bool:
+        """Whether `ahead` has sent a block to the device already."""
+        if self._seat.launcher is None:
+            return False
+        from omnistream.kernels.copies import Block
+
+        return isinstance(data, Block)
 
     def _messages_of(self, messages: Any, size_bytes: int, *origin: Any) -> list[Piece]:
         with self._seat.turn(size_bytes) as launcher:
@@ -169,10 +178,27 @@ class Decode:
         return [(batch, rejects) for batch, rejects, _ in done]
 
     def ahead(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
-        """Yield each block with what `run` takes for it, decoded in other threads where there are any."""
+        """Yield each block with what `run` takes for it.
+
+        It is decoded in other threads, where there are any; or on its way to the device.
+        """
+        if self._seat.launcher is not None and self._seat.costs is None:
+            return self._send_ahead(blocks)
         if self._ahead is None:
             return ((block, block.data) for block in blocks)
         return self._ahead.run(blocks, self._seat.choose)
+
+    def _send_ahead(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
+        """Copy each block to the device while the one before it is worked on."""
+        before: tuple[AnyBlock, Any] | None = None
+        for block in blocks:
+            is_text = isinstance(block.data, (bytes, bytearray, memoryview))
+            sent = block, self._on_device.send(block.data) if is_text else block.data
+            if before is not None:
+                yield before
+            before = sent
+        if before is not None:
+            yield before
 
     def explain(self) -> str:
         """One line: what runs here, and why."""

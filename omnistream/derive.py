@@ -8,6 +8,7 @@ The meaning is in ``tests/reference/derive.py``; the C++ engine is ``cpp/src/dem
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,14 +23,23 @@ if TYPE_CHECKING:
 Derived: TypeAlias = _core.Batch | pa.RecordBatch
 
 
+def refusal(job: JobSpec, device: str) -> str | None:
+    """Return why nothing that a job derives is computed on a device, or None: features are, by Numba."""
+    if not any(isinstance(spec, FeaturesSpec) for spec in job.derives):
+        return "statistics of demand are exact 128-bit moments" if job.derives else "there is none"
+    if device != "cuda":
+        return "Numba compiles for CUDA alone"
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed: pip install 'omnistream[gpu]'"
+    return None
+
+
 class Derive:
     """The derived outputs of a job, each fed by one window."""
 
     def __init__(self, job: JobSpec, device: str = "cpu") -> None:
         columns = job.columns
         self._specs = job.derives
-        features = any(isinstance(spec, FeaturesSpec) for spec in job.derives)
-        self.device = device if features else "cpu"  # of the features; statistics of demand are the CPU's
         self._stages: dict[str, _core.Demand | Vectors] = {}
         for spec in job.derives:
             if isinstance(spec, FeaturesSpec):

@@ -137,8 +137,9 @@ class Pipeline:
         self.windows = Windows(
             job, placement.seat("window", refusals.get("window"), stays=True), dictionaries
         )
+        features = placement.seat("derive", refusals.get("derive"), measured=False)
+        self.derive = Derive(job, "cpu" if features.launcher is None else "cuda")
         placement.check()
-        self.derive = Derive(job, "cuda" if placement.device.name == "cuda" else "cpu")
         self._rejects: Counter[str] = Counter()
         self._emitted: Counter[str] = Counter()
 
@@ -291,14 +292,14 @@ class Pipeline:
         lines = [f"job {self.job.name}, device {self.device.name} ({self.device.reason})"]
         for name, text in stages.items():
             seat = self._placement.seats.get("decode" if name == "encode" else name)
-            device = seat.device if seat else {"derive": self.derive.device}.get(name, "")
+            device = seat.device if seat else ""
             why = f" [{seat.why}]" if seat and seat.why and name != "encode" else ""
             lines.append(f"  {name:<7} {device:<4} {text}{why}")
         return "\n".join(lines)
 
     def _refusals(self, schema: Schema) -> dict[str, str | None]:
         """Return by stage what of the job has no kernel."""
-        from omnistream import clean, decode, window
+        from omnistream import clean, decode, derive, window
 
         windows = window.refusals(self.job)
         none_left = len(windows) == len(self.job.windows)
@@ -307,6 +308,7 @@ class Pipeline:
             "decode": decode.refusal(self.job, schema),
             "clean": clean.refusal(self.job),
             "window": why if none_left else None,
+            "derive": derive.refusal(self.job, self.device.name),
         }
 
     def snapshot(self, positions: Mapping[str, Any] | None = None) -> Snapshot:

@@ -117,11 +117,11 @@ class Placement:
         self._costs = Costs() if wanted == "auto" else None
         self.seats: dict[str, Seat] = {}
 
-    def seat(self, stage: str, refusal: str | None, stays: bool = False) -> Seat:
-        """Give a stage its seat; `refusal` says what of it has no kernel."""
+    def seat(self, stage: str, refusal: str | None, stays: bool = False, measured: bool = True) -> Seat:
+        """Give a stage its seat; `refusal` says why it is not on the device, if it is not."""
         launcher = self.launcher if refusal is None else None
-        why = f"no kernel: {refusal}" if refusal is not None else ""
-        self.seats[stage] = Seat(stage, launcher, why, self._costs, stays)
+        why = refusal if refusal is not None and self.launcher is not None else ""
+        self.seats[stage] = Seat(stage, launcher, why, self._costs if measured else None, stays)
         return self.seats[stage]
 
     def check(self) -> None:
@@ -142,20 +142,25 @@ def _open(wanted: str, launcher: Launcher | None) -> tuple[Device, Launcher | No
     if wanted == "cpu":
         return choose_device(wanted), None
     if launcher is None and os.environ.get(LAUNCHER_VARIABLE) == "host":
-        from omnistream.kernels.launch import HostLauncher
-
-        return _open(wanted, HostLauncher())
-    if launcher is not None:
-        return Device(launcher.name, "the kernels run on the CPU, as a rehearsal"), launcher
-    device = choose_device(wanted)
+        device = Device("cuda-host", "the kernels run on the CPU, as a rehearsal")
+    elif launcher is None:
+        device = choose_device(wanted)
+    else:
+        return Device(launcher.name, "as the caller wants"), launcher
     if device.name == "cpu":
         return device, None
-    from omnistream.kernels.launch import CudaLauncher
-
-    gpu = max(probe_cuda().gpus, key=lambda gpu: gpu.capability)
     try:
-        cuda = CudaLauncher(gpu.arch)
-        cuda.load(KERNEL_STAGES)
-    except (DeviceError, ImportError) as error:
-        return fall_back(wanted, Missing(str(error), "see omnistream doctor")), None
-    return device, cuda
+        launcher = _launcher(device.name)
+        launcher.load(KERNEL_STAGES)
+    except (DeviceError, RuntimeError) as error:  # CuPy's own are RuntimeErrors
+        return fall_back(wanted, Missing(str(error).splitlines()[0], "see what omnistream doctor says")), None
+    return device, launcher
+
+
+def _launcher(name: str) -> Launcher:
+    from omnistream.kernels.launch import CudaLauncher, HostLauncher
+
+    if name == "cuda-host":
+        return HostLauncher()
+    gpu = max(probe_cuda().gpus, key=lambda gpu: gpu.capability)
+    return CudaLauncher(gpu.arch, gpu.index)

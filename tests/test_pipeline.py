@@ -23,7 +23,6 @@ from omnistream.checkpoint import Snapshot
 from omnistream.errors import DeviceError, SchemaError, StateError
 from omnistream.job import JobSpec, parse_job
 from omnistream.pipeline import Outputs, Pipeline
-from omnistream.placement import LAUNCHER_VARIABLE
 from omnistream.spec import REJECTS, ROWS
 from tests import reference
 from tests.engines import plain_rows
@@ -274,18 +273,14 @@ def new_pipeline(job: JobSpec) -> Pipeline:
     return Pipeline(job, clock=lambda: NOW_MS)
 
 
-def on_device(job: JobSpec) -> JobSpec:
-    """The job on what stands for a GPU: see the fixture `device`."""
-    return replace(job, device="cuda")
-
-
 def run(
     job: JobSpec,
     parts: Iterable[Any],
     between: Callable[[Pipeline, int], Pipeline] = lambda pipeline, _: pipeline,
+    first: Callable[[JobSpec], Pipeline] = new_pipeline,
 ) -> Run:
     """Push all parts and flush; `between` may replace the pipeline before each push."""
-    pipeline, result = new_pipeline(job), Run()
+    pipeline, result = first(job), Run()
     for number, part in enumerate(parts):
         pipeline = between(pipeline, number)
         result.add(pipeline.push(part))
@@ -328,40 +323,6 @@ def test_results_do_not_depend_on_batches(shape: str, data: st.DataObject) -> No
     assert_same(run(job, [[message] for message in stream]), whole, job)
     name = data.draw(st.sampled_from(sorted(FORMS)))
     pieces = run(job, map(FORMS[name], cut(stream, data.draw(PLACES))))
-    pieces.numbered_from = 1 if name.startswith("lines") else 0
-    assert_same(pieces, whole, job)
-
-
-# ---- any device ----
-
-# Of these every stage has kernels: no duplicates, no arrays of messages.
-DEVICE_JOBS = JOBS | {
-    "order on the device": replace(JOBS["order"], duplicates=None),
-    "order_flat on the device": replace(JOBS["order_flat"], duplicates=None),
-    "parcels on the device": replace(
-        JOBS["parcels"], duplicates=None, schema=replace(JOBS["parcels"].schema, array_messages=False)
-    ),
-}
-
-
-def stream_of(shape: str) -> st.SearchStrategy[list[bytes]]:
-    return streams(shape.removesuffix(" on the device"))
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the host launcher stand for a GPU."""
-    monkeypatch.setenv(LAUNCHER_VARIABLE, "host")
-
-
-@pytest.mark.parametrize("shape", DEVICE_JOBS)
-@settings(max_examples=15)
-@given(data=st.data())
-def test_results_do_not_depend_on_the_device(shape: str, device: None, data: st.DataObject) -> None:
-    job, stream = DEVICE_JOBS[shape], data.draw(stream_of(shape))
-    whole = run(job, [stream])
-    name = data.draw(st.sampled_from(sorted(FORMS)))
-    pieces = run(on_device(job), map(FORMS[name], cut(stream, data.draw(PLACES))))
     pieces.numbered_from = 1 if name.startswith("lines") else 0
     assert_same(pieces, whole, job)
 
@@ -688,23 +649,21 @@ def test_messages_are_counted_on_by_partition() -> None:
 @settings(max_examples=20)
 @given(data=st.data())
 def test_a_restored_pipeline_goes_on_undisturbed(shape: str, tmp_path: Path, data: st.DataObject) -> None:
-    check_restored(JOBS[shape], data.draw(streams(shape)), tmp_path, data, [JOBS[shape]])
+    job = JOBS[shape]
+
+    def restore(snapshot: Snapshot | Path) -> Pipeline:
+        return Pipeline.restore(snapshot, job, lambda: NOW_MS)
+
+    check_restored(job, data.draw(streams(shape)), tmp_path, data, [restore])
 
 
-@pytest.mark.parametrize("shape", [shape for shape in DEVICE_JOBS if shape.endswith(" on the device")])
-@settings(max_examples=15)
-@given(data=st.data())
-def test_a_snapshot_goes_from_device_to_device(
-    shape: str, device: None, tmp_path: Path, data: st.DataObject
-) -> None:
-    job = DEVICE_JOBS[shape]
-    check_restored(job, data.draw(stream_of(shape)), tmp_path, data, [job, on_device(job)])
+Restore = Callable[[Snapshot | Path], Pipeline]
 
 
 def check_restored(
-    job: JobSpec, stream: list[bytes], folder: Path, data: st.DataObject, homes: list[JobSpec]
+    job: JobSpec, stream: list[bytes], folder: Path, data: st.DataObject, homes: list[Restore]
 ) -> None:
-    """Restore, at any place and on any of the homes."""
+    """Restore, at any place, in any of the homes."""
     parts = cut(stream, data.draw(PLACES))
     ways = data.draw(st.lists(st.sampled_from(["stay", "memory", "disk"]), min_size=len(parts)))
 
@@ -716,10 +675,10 @@ def check_restored(
         assert snapshot.manifest["positions"] == {"topic": number}
         packed = snapshot.to_bytes()
         if ways[number] == "memory":
-            restored = Pipeline.restore(Snapshot.from_bytes(packed), home, lambda: NOW_MS)
+            restored = home(Snapshot.from_bytes(packed))
         else:
             snapshot.save(folder)
-            restored = Pipeline.restore(folder, home, lambda: NOW_MS)
+            restored = home(folder)
         assert meaning(restored) == meaning(pipeline)
         return restored
 
