@@ -56,6 +56,12 @@ class Kafka:
                 time.sleep(0.02)
         return list(created)
 
+    def leader(self, topic: str, partition: int = 0) -> int:
+        """Return the number of the node that leads a partition."""
+        return int(
+            AdminClient(self.client).list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
+        )
+
     def produce_partitions(self, topic: str, partitions: Sequence[Sequence[bytes]]) -> None:
         """Send the values of each partition, in order."""
         for number, of_partition in enumerate(partitions):

@@ -4,9 +4,10 @@
 
 A case is a step and a seed. The seed makes the orders, and says at which call of the step the job dies:
 before it, in it, or after it. Every other case dies a second time, while it recovers. Besides the job's own
-steps the broker is killed (`broker`), and a group changes (`rebalance`: a second member joins, and the first
-is killed). Then the job runs to the end of its input, and a reader with ``read_committed`` compares what it
-finds with what plain Python makes of the same messages (orders.py). The last line is one JSON object:
+steps the broker is killed (`broker`), one of three is killed or stopped, so that partitions, group and
+transactions get other leaders (`cluster`), and a group changes (`rebalance`: a second member joins, and the
+first is killed). Then the job runs to the end of its input, and a reader with ``read_committed`` compares what
+it finds with what plain Python makes of the same messages (orders.py). The last line is one JSON object:
 
     cases             how many were run
     lost              results that are missing
@@ -33,7 +34,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from multiprocessing.context import ForkServerProcess
@@ -49,12 +49,14 @@ from tests.kafka.topics import Kafka
 CALLS = {"poll": 15, "decode": 15, "window": 15, "produce": 10, "snapshot": 8}
 FEWER_CALLS = 3  # of a step that is once in a checkpoint
 LONGEST_DELAY_S = 0.003
-PAUSE_S = 0.06
+# Slow enough for something to happen in the middle.
+PAUSE_S = 0.25
 RUN_SECONDS = 120
 MOST_RUNS = 5
 CASES_AT_ONCE = 3
 BROKER_CASES_AT_ONCE = 5
-ALL = (*STEPS, "broker", "rebalance")
+BROKER_STEPS = ("broker", "cluster")
+ALL = (*STEPS, "rebalance", *BROKER_STEPS)
 
 FORK = multiprocessing.get_context("forkserver")
 
@@ -162,12 +164,19 @@ class Case:
         call = self.draw.randint(1, most_calls)
         return Strike(self.step, call, moment, self.draw.uniform(0, LONGEST_DELAY_S))
 
+    def must_run(self, process: ForkServerProcess) -> None:
+        """Note it when a job has come to its end before something could happen to it."""
+        if process.exitcode is not None:
+            self.tally.missed += 1
+            self.tally.notes.append(f"{self.name}: ended with code {process.exitcode} too early")
+
     def rebalance(self) -> Tally:
         """Let a second member join, kill the first, and let the second go on alone."""
         first = self.start("first", pause_s=PAUSE_S)
-        time.sleep(self.draw.uniform(0.2, 1.5))
+        time.sleep(self.draw.uniform(0.5, 2.0))
         second = self.start("second", pause_s=PAUSE_S)
-        time.sleep(self.draw.uniform(0.2, 3.0))
+        time.sleep(self.draw.uniform(0.5, 3.5))
+        self.must_run(first)
         first.kill()
         self.wait(first)
         self.wait(second)
@@ -249,25 +258,38 @@ def epoch_ms(text: str) -> int:
     return round(dt.datetime.fromisoformat(text).timestamp() * 1_000)
 
 
-def kill_broker(cluster: Cluster, cases: Sequence[Case], seed: int) -> list[Tally]:
-    """Kill the broker under several jobs at once, and bring it back: they heal, or end and run again."""
+def fell_broker(cluster: Cluster, cases: Sequence[Case], seed: int) -> list[Tally]:
+    """Take a broker away under several jobs at once, and bring it back: they heal, or end and run again.
+
+    Of three it is the leader of a job's input, killed or stopped; it may be away until all jobs have ended.
+    """
     draw = random.Random(seed)
     running = [case.start(pause_s=PAUSE_S) for case in cases]
-    time.sleep(draw.uniform(0.5, 3.0))
-    cluster.nodes[0].kill()
-    time.sleep(draw.uniform(0.0, 2.0))
-    cluster.nodes[0].start()
-    cluster.wait()
+    time.sleep(draw.uniform(1.0, 3.0))
+    leader = cases[0].kafka.leader(cases[0].input)
+    node = cluster.nodes[leader - 1]
+    for case, process in zip(cases, running, strict=True):
+        case.must_run(process)
+        case.tally.kills += 1
+    alone = len(cluster.nodes) == 1
+    node.kill() if alone or draw.random() < 0.7 else node.stop()
+    stays_away = not alone and draw.random() < 0.5
+    if not stays_away:
+        time.sleep(draw.uniform(0.0, 2.0))
+        node.start()
     for case, process in zip(cases, running, strict=True):
         case.wait(process)
-        case.tally.kills += 1
-    return [case.finish() for case in cases]
+    tallies = [case.finish() for case in cases]
+    if stays_away:
+        node.start()
+    cluster.wait()
+    return tallies
 
 
 def run_matrix(
     kafka: Kafka, which: Sequence[str], seeds: Sequence[int], folder: Path, verbose: bool = False
 ) -> Tally:
-    """Run all cases of some steps."""
+    """Run all cases of some steps. `cluster` is for three nodes, the others are for any number."""
     FORK.set_forkserver_preload(PRELOAD)
     total = Tally()
     lock = threading.Lock()
@@ -288,17 +310,17 @@ def run_matrix(
         done(step, seed, case.rebalance() if step == "rebalance" else case.crash(), began)
 
     with ThreadPoolExecutor(CASES_AT_ONCE) as pool:
-        alone = [pool.submit(one, step, seed) for step in which if step != "broker" for seed in seeds]
+        alone = [pool.submit(one, step, seed) for step in which if step not in BROKER_STEPS for seed in seeds]
         for each in alone:
             each.result()
-    if "broker" in which:
+    for step in [step for step in which if step in BROKER_STEPS]:
         assert kafka.cluster is not None, "the broker must be our own, to be killed"
         for first in range(0, len(seeds), BROKER_CASES_AT_ONCE):
             began = time.monotonic()
             group = seeds[first : first + BROKER_CASES_AT_ONCE]
-            cases = [Case(kafka, "broker", seed, folder) for seed in group]
-            for seed, tally in zip(group, kill_broker(kafka.cluster, cases, group[0]), strict=True):
-                done("broker", seed, tally, began)
+            cases = [Case(kafka, step, seed, folder) for seed in group]
+            for seed, tally in zip(group, fell_broker(kafka.cluster, cases, group[0]), strict=True):
+                done(step, seed, tally, began)
     return total
 
 
@@ -312,9 +334,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="omnistream-crash-"))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster())
-        tally = run_matrix(Kafka(cluster.bootstrap, cluster), options.steps, seeds, folder, verbose=True)
+    tally = Tally()
+    for size, possible in ((1, [*STEPS, "rebalance", "broker"]), (3, ["cluster"])):
+        if steps_here := [step for step in options.steps if step in possible]:
+            with Cluster(size) as cluster:
+                kafka = Kafka(cluster.bootstrap, cluster)
+                tally.add(run_matrix(kafka, steps_here, seeds, folder, verbose=True))
     if not tally.sound:
         print(f"what the jobs left behind is in {folder}")
     print(tally.to_json())
