@@ -39,7 +39,12 @@ class Kafka:
 
     def topics(self, partitions: Mapping[str, int], **settings: str) -> list[str]:
         """Create topics by what their names begin with, and return their names."""
-        created = {f"{name}-{uuid.uuid4().hex[:12]}": count for name, count in partitions.items()}
+        return self.create(
+            {f"{name}-{uuid.uuid4().hex[:12]}": count for name, count in partitions.items()}, **settings
+        )
+
+    def create(self, created: Mapping[str, int], **settings: str) -> list[str]:
+        """Create topics of just these names."""
         admin = AdminClient(self.client)
         wanted = [
             NewTopic(topic, count, replication_factor=-1, config=settings) for topic, count in created.items()
@@ -55,6 +60,17 @@ class Kafka:
                 assert time.monotonic() < deadline, f"{topic} has no leaders"
                 time.sleep(0.02)
         return list(created)
+
+    @contextmanager
+    def named_topics(self, partitions: Mapping[str, int]) -> Iterator[None]:
+        """Create topics of just these names, and delete them at the end."""
+        names = self.create(partitions)
+        try:
+            yield
+        finally:
+            admin = AdminClient(self.client)
+            for future in admin.delete_topics(names).values():
+                future.result(30)
 
     def leader(self, topic: str, partition: int = 0) -> int:
         """Return the number of the node that leads a partition."""

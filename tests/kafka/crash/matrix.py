@@ -6,8 +6,8 @@ A case is a step and a seed. The seed makes the orders, and says at which call o
 before it, in it, or after it. Every other case dies a second time, while it recovers. Besides the job's own
 steps the broker is killed (`broker`), one of three is killed or stopped, so that partitions, group and
 transactions get other leaders (`cluster`), and a group changes (`rebalance`: a second member joins, and the
-first is killed). Then the job runs to the end of its input, and a reader with ``read_committed`` compares what
-it finds with what plain Python makes of the same messages (orders.py). The last line is one JSON object:
+first is killed). Then the job runs to the end of its input, and a reader with ``read_committed`` compares
+what it finds with what plain Python makes of the same messages (orders.py). The last line is one JSON object:
 
     cases             how many were run
     lost              results that are missing
