@@ -2,7 +2,7 @@
 // the lines of its standard input as messages, as fast as it can or at a rate. librdkafka is the one that
 // confluent-kafka brings; what is used of it is declared here.
 //
-//     bare_loop LIBRARY BROKERS TOPIC consume MESSAGES
+//     bare_loop LIBRARY BROKERS TOPIC consume MESSAGES [SETTING=VALUE ...]
 //     bare_loop LIBRARY BROKERS TOPIC produce MESSAGES [PER_SECOND]
 //
 // Reads partition 0, from its beginning. A message that is sent has the key SKU|CHANNEL. The last line is
@@ -75,15 +75,21 @@ rd_kafka_t* open(int kind, const char* brokers,
     return client;
 }
 
-void consume(const char* brokers, const char* name, std::int64_t wanted) {
+void consume(const char* brokers, const char* name, std::int64_t wanted, char** more, int count_more) {
     // As omnistream's source sets them.
-    rd_kafka_t* client = open(kConsumer, brokers,
-                              {{"group.id", "bare"},
-                               {"enable.auto.commit", "false"},
-                               {"isolation.level", "read_committed"},
-                               {"queued.min.messages", "100000"},
-                               {"queued.max.messages.kbytes", "65536"},
-                               {"fetch.queue.backoff.ms", "20"}});
+    std::vector<std::pair<const char*, const char*>> settings{{"group.id", "bare"},
+                                                              {"enable.auto.commit", "false"},
+                                                              {"isolation.level", "read_committed"},
+                                                              {"queued.min.messages", "100000"},
+                                                              {"queued.max.messages.kbytes", "65536"},
+                                                              {"fetch.queue.backoff.ms", "20"}};
+    for (char** each = more; each != more + count_more; ++each) {
+        char* equals = std::strchr(*each, '=');
+        if (equals == nullptr) stop("SETTING=VALUE");
+        *equals = '\0';
+        settings.emplace_back(*each, equals + 1);
+    }
+    rd_kafka_t* client = open(kConsumer, brokers, settings);
     auto* topic =
         find<rd_kafka_topic_t*(rd_kafka_t*, const char*, void*)>("rd_kafka_topic_new")(client, name, nullptr);
     auto* queue = find<rd_kafka_queue_t*(rd_kafka_t*)>("rd_kafka_queue_new")(client);
@@ -188,7 +194,7 @@ int main(int argc, char** argv) {
     library = dlopen(argv[1], RTLD_NOW);
     if (library == nullptr) stop(dlerror());
     if (std::strcmp(argv[4], "consume") == 0)
-        consume(argv[2], argv[3], std::atoll(argv[5]));
+        consume(argv[2], argv[3], std::atoll(argv[5]), argv + 6, argc - 6);
     else
         produce(argv[2], argv[3], std::atoll(argv[5]), argc > 6 ? std::atof(argv[6]) : 0);
 }

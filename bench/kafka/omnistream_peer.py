@@ -19,7 +19,7 @@ from omnistream.run import run_job
 from omnistream.source.kafka import KafkaSource
 
 
-def job(brokers: str, topic: str, out: Path) -> dict[str, Any]:
+def job(brokers: str, topic: str, out: Path, settings: dict[str, str]) -> dict[str, Any]:
     measures = ["count", "sum(quantity) as units", "sum(amount) as amount"]
     window = {"name": "sales", "size": "1m", "keys": ["sku", "channel"], "measures": measures}
     return {
@@ -28,7 +28,7 @@ def job(brokers: str, topic: str, out: Path) -> dict[str, Any]:
             "type": "kafka",
             "topics": topic,
             "until": "latest",
-            "config": {"bootstrap.servers": brokers},
+            "config": {"bootstrap.servers": brokers, **settings},
         },
         "schema": {"use": "order_flat"},
         "time": {"max_disorder": "10s"},
@@ -42,7 +42,7 @@ def resident_kb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 
-def main(brokers: str, topic: str, messages: int) -> None:
+def main(brokers: str, topic: str, messages: int, settings: dict[str, str]) -> None:
     clock = Clock()
     poll = KafkaSource.poll
     taken = 0
@@ -64,7 +64,7 @@ def main(brokers: str, topic: str, messages: int) -> None:
     KafkaSource.poll = timed_poll  # type: ignore[method-assign]
     threading.Thread(target=watch, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
-        metrics = run_job(parse_job(job(brokers, topic, Path(folder)))).metrics
+        metrics = run_job(parse_job(job(brokers, topic, Path(folder), settings))).metrics
         result = clock.stop("this tree", metrics.messages)
         assert metrics.balanced
         assert metrics.late == 0
@@ -78,4 +78,5 @@ def main(brokers: str, topic: str, messages: int) -> None:
     print(json.dumps(result | {"answer": digest(closed), "memory": memory}))
 
 
-main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+more = dict(setting.split("=", 1) for setting in sys.argv[4:])
+main(sys.argv[1], sys.argv[2], int(sys.argv[3]), more)

@@ -12,7 +12,7 @@ from answers import Clock, Windows, digest
 SHORT = 200_000  # messages, of which all windows are told
 
 
-def main(brokers: str, topic: str, messages: int) -> None:
+def main(brokers: str, topic: str, messages: int, settings: dict[str, str]) -> None:
     consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": brokers,
@@ -22,6 +22,7 @@ def main(brokers: str, topic: str, messages: int) -> None:
             "queued.min.messages": 100_000,
             "queued.max.messages.kbytes": 65_536,
             "fetch.queue.backoff.ms": 20,
+            **settings,
         }
     )
     consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
@@ -42,4 +43,5 @@ def main(brokers: str, topic: str, messages: int) -> None:
     print(json.dumps(result))
 
 
-main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+more = dict(setting.split("=", 1) for setting in sys.argv[4:])
+main(sys.argv[1], sys.argv[2], int(sys.argv[3]), more)
