@@ -60,6 +60,7 @@ class _Run:
             job.source, group=job.name, shared=job.checkpoint is not None, keys=job.dead_letter is not None
         )
         self.started = self.saved = self.reported = time.monotonic()
+        self.finished = False
         self.refusals = 0
         self.refused_at: dict[Partition, int] = {}
 
@@ -75,12 +76,17 @@ class _Run:
             self.sinks = open_sinks(self.job, schemas, mode, on_failure, producer)
             if partitions := self.source.join():
                 self.rebalanced("assigned", partitions)
-            while self.stop.signal is None and not self.source.ended:
+            while not self.finished:
                 try:
-                    self.step()
+                    if self.stop.signal is None and not self.source.ended:
+                        self.step()
+                    else:
+                        self.finish()
                 except NotCommittedError as refused:
                     self.rewind(refused)
-            self.finish()
+            for sink in all_sinks(self.sinks):
+                sink.close()
+            self.source.close()
             on_failure.pop_all()
         signal = self.stop.signal
         self.report(time.monotonic(), last=True)
@@ -155,9 +161,7 @@ class _Run:
             self.delivery.finish()
         else:
             self.delivery.checkpoint()
-        for sink in all_sinks(self.sinks):
-            sink.close()
-        self.source.close()
+        self.finished = True
 
     def flush_sinks(self) -> None:
         """Make durable what was written, but for what a transaction holds."""

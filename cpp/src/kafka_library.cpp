@@ -136,12 +136,10 @@ std::string advice(int error) {
             return "raise max.poll.interval.ms above the time that a checkpoint takes";
         case kFenced:
         case kProducerFenced:
-            return "another process uses the same member name: stop it, or give each its own source.member";
-        case kInvalidProducerEpoch:
-            return "either the transaction took longer than transaction.timeout.ms: shorten "
-                   "checkpoint.interval; "
-                   "or another process uses the same member name: stop it, or give each its own "
-                   "source.member";
+        case kInvalidProducerEpoch:  // Kafka says the same of both
+            return "another process uses the same member name: stop it, or give each its own source.member; "
+                   "or the "
+                   "transaction took longer than transaction.timeout.ms: shorten checkpoint.interval";
         case kTransactionTimeout:
             return "shorten checkpoint.interval, or raise transaction.max.timeout.ms of the broker";
         default:

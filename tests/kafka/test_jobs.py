@@ -327,6 +327,27 @@ def test_messages_that_were_deleted_unread_end_the_run(kafka: Kafka, tmp_path: P
         run(job_of(kafka, topic, tmp_path, job__name=job["job"]["name"]))
 
 
+def test_a_last_commit_that_is_refused_is_done_again(
+    kafka: Kafka, source: str, stream: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = run_kafka._Run.finish
+    calls = 0
+
+    def late_at_first(self: run_kafka._Run) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            time.sleep(3)  # the group goes on without this member meanwhile
+        finish(self)
+
+    monkeypatch.setattr(run_kafka._Run, "finish", late_at_first)
+    job = job_of(kafka, source, tmp_path, checkpoint__interval="10m")
+    job["source"]["config"] |= {"session.timeout.ms": 2_000, "max.poll.interval.ms": 2_000}
+    assert run(job).metrics.messages == len(stream)
+    assert calls == 2
+    check(results(kafka, job), stream)
+
+
 # --- several processes ------------------------------------------------------------------------------
 
 
