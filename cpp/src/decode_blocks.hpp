@@ -12,22 +12,23 @@ class Patience {
 public:
     [[nodiscard]] bool try_fast() const { return pause_ == 0; }
     [[nodiscard]] bool try_learn() const { return pause_ == 0; }
-    void hit() {
-        ++hits_;
-        if (++tries_ == kWindow) settle();
+    void hit(std::size_t count = 1) {
+        hits_ += count;
+        tries_ += count;
+        if (tries_ >= kWindow) settle();
     }
     void miss() {
         if (pause_ != 0) {
             --pause_;
-        } else if (++tries_ == kWindow) {
+        } else if (++tries_ >= kWindow) {
             settle();
         }
     }
 
 private:
-    static constexpr int kWindow = 64;
-    static constexpr int kFewestHits = 16;
-    static constexpr int kLongestPause = 16'384;
+    static constexpr std::size_t kWindow = 64;
+    static constexpr std::size_t kFewestHits = 16;
+    static constexpr std::size_t kLongestPause = 16'384;
 
     void settle() {
         if (hits_ >= kFewestHits) {
@@ -39,10 +40,10 @@ private:
         tries_ = hits_ = 0;
     }
 
-    int tries_ = 0;
-    int hits_ = 0;
-    int pause_ = 0;
-    int next_pause_ = kWindow;
+    std::size_t tries_ = 0;
+    std::size_t hits_ = 0;
+    std::size_t pause_ = 0;
+    std::size_t next_pause_ = kWindow;
 };
 
 class Kernel final : public DecodeKernel {
@@ -110,6 +111,8 @@ private:
     // Larger messages are rare, and the Reader is fast on them.
     static constexpr std::size_t kMostFast = 256 << 10;
     static constexpr std::size_t kLongestTrackPause = 1'024;
+    static constexpr std::size_t kShortRun = 4;
+    static constexpr std::size_t kApart = 32;
 
     void begin(Origin* origin, Decoded* out) {
         origin_ = origin;
@@ -165,6 +168,11 @@ private:
     template <class MessageAt, class Otherwise>
     void read_places(const MessageAt& message_at, const Otherwise& otherwise) {
         for (std::size_t i = 0; i < places_.size(); ++i) {
+            if (const std::size_t run = follow_run(i); run != 0) {
+                accept_run(run, [&, i](std::size_t each) { return message_at(i + each); });
+                i += run;
+                if (i == places_.size()) break;
+            }
             if (follow(places_[i])) {
                 accept_fast(message_at(i));
             } else {
@@ -232,12 +240,26 @@ private:
         }
     }
 
+    // How many messages, from the i-th on, went the way that was taken last.
+    std::size_t follow_run(std::size_t i) {
+        if (tracks_known_ == 0 || !patience_.try_fast()) return 0;
+        if (until_run_ != 0) {
+            --until_run_;
+            return 0;
+        }
+        Track& track = *tracks_[0];
+        const std::size_t run = track.read_run(index_, std::span(places_).subspan(i));
+        if (run != 0) out_->counts.unknown_fields += track.unknown_fields();
+        if (run < kShortRun && run < places_.size() - i) until_run_ = kApart;
+        return run;
+    }
+
     bool follow(const Place& place) {
         if (!patience_.try_fast() || place.end - place.begin > plan_.schema.max_message_bytes) return false;
         for (std::size_t i = 0; i < tracks_known_; ++i) {
             Track& track = *tracks_[i];
             if (!track.read(index_, place)) continue;
-            unknown_fields_ = track.unknown_fields();
+            out_->counts.unknown_fields += track.unknown_fields();
             if (i != 0) std::swap(tracks_[i], tracks_[i - 1]);
             return true;
         }
@@ -246,7 +268,7 @@ private:
         if (!layouts_.follow(text + place.begin, text + place.end, index_, quotes + place.first_quote,
                              quotes + place.last_quote, place.holds_feeds))
             return false;
-        unknown_fields_ = layouts_.unknown_fields();
+        out_->counts.unknown_fields += layouts_.unknown_fields();
         learn_track(place.last_quote - place.first_quote);
         return true;
     }
@@ -290,9 +312,25 @@ private:
     void accept_fast(const Message& message) {
         add_message(message);
         complete_message();
-        out_->counts.unknown_fields += unknown_fields_;
         ++out_->counts.speculated;
         patience_.hit();
+    }
+
+    // As accept_fast() for each; with lines, none of them empty.
+    template <class MessageAt>
+    void accept_run(std::size_t run, const MessageAt& message_at) {
+        const std::size_t first = origin_->messages.size();
+        origin_->messages.resize(first + run);
+        const std::size_t row = lanes_.message_number.size();
+        lanes_.message_number.resize(row + run);
+        for (std::size_t i = 0; i < run; ++i) {
+            origin_->messages[first + i] = message_at(i);
+            lanes_.message_number[row + i] = static_cast<std::int32_t>(first + i);
+        }
+        lines_before_ = lanes_.rows[plan_.lines()];
+        out_->counts.messages += static_cast<std::int64_t>(run);
+        out_->counts.speculated += static_cast<std::int64_t>(run);
+        patience_.hit(run);
     }
 
     void take(const Message& message) {
@@ -397,10 +435,10 @@ private:
     std::vector<Place> places_;
     std::array<std::unique_ptr<Track>, 4> tracks_;  // those taken most of late first
     std::size_t tracks_known_ = 0;
+    std::size_t until_run_ = 0;    // messages to follow one by one, as runs were short
     std::size_t until_track_ = 0;  // messages followed before another is learnt
     std::size_t track_pause_ = 0;
-    std::int64_t unknown_fields_ = 0;  // in the message just followed
-    std::string pad_;                  // copies of messages
+    std::string pad_;  // copies of messages
     std::int32_t ordinal_ = 0;
     std::size_t lines_before_ = 0;  // the last message
     Origin* origin_ = nullptr;

@@ -65,6 +65,12 @@ struct Simd {
                 static_cast<std::uint32_t>(_mm256_movemask_epi8(v))};
     }
 
+    // Which of 32 bytes are others.
+    static std::uint32_t differ(const char* p, __m256i bytes) {
+        const __m256i found = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(found, bytes)));
+    }
+
     // 1 to 64 bytes to compare with, loaded once; `text` is readable and aligned for 64, `mask` has a bit for
     // each that counts.
     class Literal {
@@ -82,16 +88,26 @@ struct Simd {
         }
 
     private:
-        static std::uint32_t differ(const char* p, __m256i bytes) {
-            const __m256i found = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-            return ~static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(found, bytes)));
-        }
-
         __m256i low_;
         const char* text_;
         std::size_t size_;
         std::uint64_t mask_;
     };
+
+    // As Literal, of up to 32 bytes.
+    class ShortLiteral {
+    public:
+        ShortLiteral(const char* text, std::size_t, std::uint64_t mask)
+            : bytes_(_mm256_load_si256(reinterpret_cast<const __m256i*>(text))),
+              mask_(static_cast<std::uint32_t>(mask)) {}
+        [[nodiscard]] bool at(const char* p) const { return (differ(p, bytes_) & mask_) == 0; }
+
+    private:
+        __m256i bytes_;
+        std::uint32_t mask_;
+    };
+
+    static constexpr std::size_t kNumbers = 1;  // read at once
 
     static void copy(char* to, const char* from) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),

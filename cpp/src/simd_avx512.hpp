@@ -1,6 +1,7 @@
 #pragma once
 
 #include "simd_number_x86.hpp"
+#include "simd_numbers_avx512.hpp"
 
 namespace omnistream::OMNI_ISA {
 
@@ -82,8 +83,30 @@ struct Simd {
         std::uint64_t mask_;
     };
 
+    // As Literal, of up to 32 bytes.
+    class ShortLiteral {
+    public:
+        ShortLiteral(const char* text, std::size_t, std::uint64_t mask)
+            : bytes_(load(text)), mask_(static_cast<std::uint32_t>(mask)) {}
+        [[nodiscard]] bool at(const char* p) const {
+            return _mm256_mask_cmpneq_epi8_mask(mask_, load(p), bytes_) == 0;
+        }
+
+    private:
+        __m256i bytes_;
+        std::uint32_t mask_;
+    };
+
     static void copy(char* to, const char* from) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), load(from));
+    }
+
+    static constexpr std::size_t kNumbers = FourNumbers::kCount;  // read at once
+    static constexpr std::uint32_t kNumberBytes = FourNumbers::kBytes;
+    template <int scale>
+    static bool numbers(const char* text, const std::uint32_t* stops, const std::uint32_t* sizes,
+                        std::int64_t* values) {
+        return FourNumbers::read<scale>(text, stops, sizes, values);
     }
 };
 

@@ -34,6 +34,16 @@ struct NumberConstants {
 };
 inline NumberConstants number_constants;
 
+// Digits placed as NumberShuffles does.
+[[gnu::always_inline]] inline std::int64_t number_of(__m128i placed, int scale) {
+    const __m128i pairs = _mm_maddubs_epi16(placed, _mm_set1_epi16(0x010a));   // 10, 1
+    const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001'0064));  // 100, 1
+    const auto wholes = static_cast<std::uint64_t>(_mm_cvtsi128_si64(fours));  // first four digits, last four
+    const std::uint64_t number = (wholes & 0xffffffff) * 10'000 + (wholes >> 32);
+    const auto fraction = static_cast<std::uint32_t>(_mm_extract_epi32(fours, 2));
+    return static_cast<std::int64_t>(scale == 0 ? number : number * 10'000 + fraction);
+}
+
 // As json::short_number(), which also takes over where a sign or something else comes first.
 [[gnu::always_inline]] inline bool read_number(const char** p, int scale, std::int64_t* value) {
     const char* at = *p;
@@ -57,12 +67,7 @@ inline NumberConstants number_constants;
     }
     const auto* control = reinterpret_cast<const __m128i*>(kNumberShuffles.control[whole][part]);
     const __m128i placed = _mm_shuffle_epi8(digits, _mm_load_si128(control));
-    const __m128i pairs = _mm_maddubs_epi16(placed, _mm_set1_epi16(0x010a));   // 10, 1
-    const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001'0064));  // 100, 1
-    const auto wholes = static_cast<std::uint64_t>(_mm_cvtsi128_si64(fours));  // first four digits, last four
-    const std::uint64_t number = (wholes & 0xffffffff) * 10'000 + (wholes >> 32);
-    const auto fraction = static_cast<std::uint32_t>(_mm_extract_epi32(fours, 2));
-    *value = static_cast<std::int64_t>(scale == 0 ? number : number * 10'000 + fraction);
+    *value = number_of(placed, scale);
     *p = at + size;
     return true;
 }

@@ -81,6 +81,10 @@ struct Simd {
         std::size_t size_;
     };
 
+    using ShortLiteral = Literal;
+
+    static constexpr std::size_t kNumbers = 1;  // read at once
+
     static void copy(char* to, const char* from) { std::memcpy(to, from, kWidth); }
 };
 
