@@ -21,14 +21,23 @@ public:
         odd_.assign(size / kBlock / 8 + sizeof(std::uint64_t) + 1, 0);
         lines_.clear();
         std::uint32_t* out = quotes_.data();
-        std::uint64_t escaped = 0;  // the first byte of the block, by the last one of the block before
-        std::size_t at = 0;
-        for (; at + kBlock <= size; at += kBlock) out = block(text + at, at, &escaped, out);
-        if (at != size) {
-            char rest[kBlock];
-            std::memset(rest, ' ', sizeof rest);
-            std::memcpy(rest, text + at, size - at);
-            out = block(rest, at, &escaped, out);
+        state_ = {};
+        if (size != 0) {
+            // The first and the last block are read from a copy: nothing in front of the text is.
+            char edge[kBefore + kBlock];
+            std::memset(edge, ' ', sizeof edge);
+            std::memcpy(edge + kBefore, text, std::min(size, kBlock));
+            out = block(edge + kBefore, 0, out);
+            std::size_t at = kBlock;
+            for (; at + kBlock <= size; at += kBlock) {
+                __builtin_prefetch(text + at + kPrefetch);
+                out = block(text + at, at, out);
+            }
+            if (at < size) {
+                std::memset(edge, ' ', sizeof edge);
+                std::memcpy(edge, text + at - kBefore, kBefore + size - at);
+                out = block(edge + kBefore, at, out);
+            }
         }
         const auto count = static_cast<std::uint32_t>(out - quotes_.data());
         if (lines_.empty() || lines_.back().end + 1 != size)
@@ -45,8 +54,8 @@ public:
     [[nodiscard]] const std::vector<Line>& lines() const { return lines_; }
     // Whether all of the text is plain.
     [[nodiscard]] bool plain() const { return plain_; }
-    // Whether the bytes [begin, end) hold neither backslash nor control character nor anything that is not
-    // ASCII. May say no although they do not.
+    // Whether the bytes [begin, end) hold neither backslash nor control character, and are valid UTF-8 if
+    // what stands at `end` is ASCII. May say no although it is so.
     [[nodiscard]] bool plain(std::size_t begin, std::size_t end) const {
         const std::size_t first = begin / kBlock;
         const std::size_t span = end / kBlock - first;
@@ -60,10 +69,20 @@ private:
     static constexpr std::size_t kBlock = 64;
     static constexpr std::size_t kWidestSpan = 56;  // in blocks: what eight bytes hold behind any bit
 
-    std::uint32_t* block(const char* p, std::size_t at, std::uint64_t* escaped, std::uint32_t* out) {
+    static constexpr std::size_t kBefore = 3;           // bytes of a character that ends in the next block
+    static constexpr std::ptrdiff_t kPrefetch = 4'096;  // where the CPU's own look-ahead ends
+
+    // What the next block must know of those before it.
+    struct State {
+        std::uint64_t escaped = 0;  // whether its first byte is
+        std::uint64_t open = 0;     // whether a character may end in it
+    };
+
+    // kBlock bytes, behind kBefore others.
+    std::uint32_t* block(const char* p, std::size_t at, std::uint32_t* out) {
         const Simd::Classes found = Simd::classify(p);
         std::uint64_t quotes = found.quotes;
-        if ((found.backslashes | *escaped) != 0) quotes &= ~escapes(found.backslashes, escaped);
+        if ((found.backslashes | state_.escaped) != 0) quotes &= ~escapes(found.backslashes);
         const auto base = static_cast<std::uint32_t>(at);
         if (found.feeds != 0) {
             auto before = static_cast<std::uint32_t>(out - quotes_.data());
@@ -75,20 +94,23 @@ private:
                 lines_.push_back({base + static_cast<std::uint32_t>(std::countr_zero(feeds)), before});
             }
         }
-        if (((found.specials & ~found.feeds) | found.backslashes) != 0)
+        const std::uint64_t specials = found.specials & ~found.feeds;
+        if ((specials | found.backslashes | state_.open) != 0 &&
+            (found.backslashes != 0 || !Simd::is_text(p)))
             odd_[at / kBlock / 8] |= static_cast<std::uint8_t>(1U << (at / kBlock % 8));
+        state_.open = specials >> (kBlock - kBefore);
         return Simd::flatten(quotes, base, out);
     }
 
     // The bytes that a backslash escapes. Backslashes are rare: one at a time.
-    static std::uint64_t escapes(std::uint64_t backslashes, std::uint64_t* escaped) {
-        std::uint64_t out = *escaped;
+    std::uint64_t escapes(std::uint64_t backslashes) {
+        std::uint64_t out = state_.escaped;
         std::uint64_t left = backslashes & ~out;
-        *escaped = 0;
+        state_.escaped = 0;
         while (left != 0) {
             const std::uint64_t next = (left & (0 - left)) << 1;
             if (next == 0) {
-                *escaped = 1;
+                state_.escaped = 1;
                 break;
             }
             out |= next;
@@ -102,6 +124,7 @@ private:
     std::vector<std::uint8_t> odd_;  // a bit per block
     std::vector<Line> lines_;
     bool plain_ = false;
+    State state_;
 };
 
 }  // namespace omnistream::OMNI_ISA

@@ -28,6 +28,7 @@
 #include "decode_plan.hpp"
 #include "json_values.hpp"
 #include "omnistream/decode.hpp"
+#include "utf8_tables.hpp"
 
 #define OMNI_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)

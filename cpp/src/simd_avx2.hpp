@@ -55,6 +55,36 @@ struct Simd {
         return half(p) | half(p + kWidth) << kWidth;
     }
 
+    // Whether 64 bytes, behind three others, hold no control character but line feeds, and no fault of UTF-8.
+    static bool is_text(const char* p) { return half_is_text(p) && half_is_text(p + kWidth); }
+    static __m256i load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    // Sixteen entries for each 16 bytes, by their nibbles.
+    static __m256i by_low(const utf8::Table& table, __m256i bytes) {
+        const __m256i entries =
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table.data())));
+        return _mm256_shuffle_epi8(entries, _mm256_and_si256(bytes, _mm256_set1_epi8(0xf)));
+    }
+    static __m256i by_high(const utf8::Table& table, __m256i bytes) {
+        return by_low(table, _mm256_srli_epi16(bytes, 4));
+    }
+    static bool half_is_text(const char* p) {
+        const __m256i v = load(p);
+        const __m256i before = load(p - 1);
+        const __m256i pairs = _mm256_and_si256(
+            _mm256_and_si256(by_high(utf8::kFirstHigh, before), by_low(utf8::kFirstLow, before)),
+            by_high(utf8::kSecondHigh, v));
+        // The high bit says that the byte continues a character begun two or three bytes before.
+        const __m256i behind = _mm256_or_si256(_mm256_subs_epu8(load(p - 2), _mm256_set1_epi8(0xe0 - 0x80)),
+                                               _mm256_subs_epu8(load(p - 3), _mm256_set1_epi8(0xf0 - 0x80)));
+        const __m256i faults =
+            _mm256_xor_si256(pairs, _mm256_and_si256(behind, _mm256_set1_epi8(static_cast<char>(0x80))));
+        const __m256i control =
+            _mm256_andnot_si256(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('\n')),
+                                _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v));
+        const __m256i wrong = _mm256_or_si256(faults, control);
+        return _mm256_testz_si256(wrong, wrong) != 0;
+    }
+
     static Scan scan(const char* p) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
         const __m256i quote = _mm256_cmpeq_epi8(v, _mm256_set1_epi8('"'));

@@ -58,6 +58,33 @@ struct Simd {
         return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(byte)));
     }
 
+    // Sixteen entries for each 16 bytes, by their nibbles.
+    static __m512i by_low(const utf8::Table& table, __m512i bytes) {
+        const __m512i entries = _mm512_maskz_broadcast_i32x4(
+            0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(table.data())));
+        return _mm512_shuffle_epi8(entries, _mm512_and_si512(bytes, _mm512_set1_epi8(0xf)));
+    }
+    static __m512i by_high(const utf8::Table& table, __m512i bytes) {
+        return by_low(table, _mm512_maskz_srli_epi16(~__mmask32{0}, bytes, 4));
+    }
+
+    // Whether 64 bytes, behind three others, hold no control character but line feeds, and no fault of UTF-8.
+    static bool is_text(const char* p) {
+        const __m512i v = _mm512_loadu_si512(p);
+        const __m512i before = _mm512_loadu_si512(p - 1);
+        const __m512i pairs = _mm512_and_si512(
+            _mm512_and_si512(by_high(utf8::kFirstHigh, before), by_low(utf8::kFirstLow, before)),
+            by_high(utf8::kSecondHigh, v));
+        // Which bytes continue a character begun two or three bytes before.
+        const std::uint64_t behind = at_least(p - 2, 0xe0) | at_least(p - 3, 0xf0);
+        const std::uint64_t continued = static_cast<std::uint64_t>(_mm512_movepi8_mask(pairs));
+        const std::uint64_t faults =
+            static_cast<std::uint64_t>(_mm512_test_epi8_mask(pairs, _mm512_set1_epi8(0x7f)));
+        const std::uint64_t controls = _mm512_cmplt_epu8_mask(v, _mm512_set1_epi8(0x20)) &
+                                       _mm512_cmpneq_epi8_mask(v, _mm512_set1_epi8('\n'));
+        return (faults | (continued ^ behind) | controls) == 0;
+    }
+
     static __m256i load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
     static Scan scan(const char* p) {
