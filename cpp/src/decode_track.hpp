@@ -503,7 +503,7 @@ inline std::size_t Track::read_values(const Value& value) {
                 return plain_ ||
                        index_->plain(static_cast<std::size_t>(from - index_->text()),
                                      static_cast<std::size_t>(stop - index_->text())) ||
-                       skip_string(from, stop + 1, plan_.schema.strict_utf8) == stop + 1;
+                       skip_string(from, stop + json::kLongestEscape, plan_.schema.strict_utf8) == stop + 1;
             });
         case Op::skip_any:
             return each(value, [&](const char* from, const char* stop, std::size_t) {
