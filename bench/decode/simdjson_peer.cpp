@@ -87,6 +87,13 @@ struct Nulls {
         rows.clear();
         digested = 0;
     }
+    void repeat(const std::vector<std::size_t>& ends) {
+        std::vector<std::uint32_t> lines;
+        for (const std::uint32_t row : rows)
+            for (std::size_t line = row == 0 ? 0 : ends[row - 1]; line < ends[row]; ++line)
+                lines.push_back(static_cast<std::uint32_t>(line));
+        rows = std::move(lines);
+    }
 };
 
 // A value that could not be read is null when it is missing or says null; else the run ends.
@@ -98,6 +105,8 @@ struct Nulls {
 template <class T>
 struct Lane {
     std::unique_ptr<T[]> values{new T[kColumnValues]};
+    std::unique_ptr<T[]> repeated{new T[kColumnValues]};
+    const T* shown = values.get();  // either of them
     std::size_t size = 0;
     Nulls nulls;
 
@@ -108,7 +117,22 @@ struct Lane {
     }
     void clear() {
         size = 0;
+        shown = values.get();
         nulls.clear();
+    }
+    // A value for each line: message i has the lines [ends[i - 1], ends[i]). Most have few, so that a fixed
+    // number of copies, some of them overwritten by the next, is faster than a loop that stops in time.
+    void repeat(const std::vector<std::size_t>& ends) {
+        constexpr std::size_t kCopies = 8;
+        std::size_t line = 0;
+        for (std::size_t i = 0; i < ends.size(); ++i) {
+            const T value = values[i];
+            for (; line < ends[i]; line += kCopies)
+                for (std::size_t copy = 0; copy < kCopies; ++copy) repeated[line + copy] = value;
+            line = ends[i];
+        }
+        shown = repeated.get();
+        nulls.repeat(ends);
     }
 };
 
@@ -121,7 +145,7 @@ struct Integers : Lane<std::int64_t> {
     }
     void digest(std::size_t row, Digest* out) {
         out->nulls += nulls.at(row);
-        out->add_number(values[row]);
+        out->add_number(shown[row]);
     }
 };
 
@@ -134,7 +158,7 @@ struct Decimals : Lane<double> {
     }
     void digest(std::size_t row, Digest* out) {
         out->nulls += nulls.at(row);
-        out->add_number(std::llround(values[row] * kScale));
+        out->add_number(std::llround(shown[row] * kScale));
     }
 };
 
@@ -194,8 +218,12 @@ struct LocalTimestamps : Integers {
 };
 
 struct Strings {
+    static constexpr std::int32_t kBlock = 16;  // copied at a time
     // The unescape of simdjson writes 32 bytes at a time.
     std::unique_ptr<std::uint8_t[]> bytes{new std::uint8_t[kColumnBytes + simdjson::SIMDJSON_PADDING]};
+    std::unique_ptr<std::uint8_t[]> repeated;
+    std::size_t repeated_size = 0;
+    const std::uint8_t* shown = bytes.get();  // either of them
     std::uint8_t* end = bytes.get();
     Lane<std::int32_t> ends;
 
@@ -212,13 +240,39 @@ struct Strings {
     }
     void clear() {
         end = bytes.get();
+        shown = bytes.get();
         ends.clear();
     }
+    std::int32_t size_at(std::size_t i) const { return ends.values[i] - (i == 0 ? 0 : ends.values[i - 1]); }
+    void repeat(const std::vector<std::size_t>& lines) {
+        std::size_t total = 0;
+        for (std::size_t i = 0, line = 0; i < lines.size(); line = lines[i++])
+            total += (lines[i] - line) * static_cast<std::size_t>(size_at(i));
+        if (total + kBlock > repeated_size) {
+            repeated_size = 2 * total + kBlock;
+            repeated.reset(new std::uint8_t[repeated_size]);
+        }
+        std::size_t line = 0;
+        std::int32_t at = 0;
+        for (std::size_t i = 0; i < lines.size(); ++i) {
+            const std::int32_t size = size_at(i);
+            const std::uint8_t* text = bytes.get() + ends.values[i] - size;
+            for (; line < lines[i]; ++line) {
+                for (std::int32_t done = 0; done < size; done += kBlock)
+                    std::memcpy(repeated.get() + at + done, text + done, kBlock);
+                at += size;
+                ends.repeated[line] = at;
+            }
+        }
+        ends.shown = ends.repeated.get();
+        ends.nulls.repeat(lines);
+        shown = repeated.get();
+    }
     void digest(std::size_t row, Digest* out) {
-        const std::int32_t begin = row == 0 ? 0 : ends.values[row - 1];
+        const std::int32_t begin = row == 0 ? 0 : ends.shown[row - 1];
         out->nulls += ends.nulls.at(row);
-        out->add_string({reinterpret_cast<char*>(bytes.get()) + begin,
-                         static_cast<std::size_t>(ends.values[row] - begin)});
+        out->add_string({reinterpret_cast<const char*>(shown) + begin,
+                         static_cast<std::size_t>(ends.shown[row] - begin)});
     }
 };
 
@@ -349,10 +403,14 @@ struct Codes {
         finish();
         lane.clear();
     }
+    void repeat(const std::vector<std::size_t>& ends) {
+        finish();
+        lane.repeat(ends);
+    }
     void digest(std::size_t row, Digest* out) {
         const bool null = lane.nulls.at(row);
         out->nulls += null;
-        out->add_string(null ? std::string_view() : dictionary.text(lane.values[row]));
+        out->add_string(null ? std::string_view() : dictionary.text(lane.shown[row]));
     }
 };
 
@@ -640,25 +698,26 @@ void clear(Shape& shape) {
     if constexpr (requires { shape.line_ends; }) shape.line_ends.clear();
 }
 
-// The rows of the batch, one per line, added to the digests of its columns.
+// A row per line: what the message says is repeated for each.
 template <class Shape>
-std::int64_t digest(Shape& shape, std::vector<std::pair<std::string, Digest>>* digests,
-                    std::size_t messages) {
-    std::vector<std::size_t> message_of_row;
-    if constexpr (requires { shape.line_ends; }) {
-        for (std::size_t message = 0; message < messages; ++message)
-            message_of_row.resize(shape.line_ends[message], message);
-    } else {
-        for (std::size_t message = 0; message < messages; ++message) message_of_row.push_back(message);
-    }
+void explode(Shape& shape) {
+    shape.each([&](const char*, auto& column, bool level) {
+        if constexpr (requires { column.finish(); }) column.finish();
+        if constexpr (requires { shape.line_ends; })
+            if (level == kMessage) column.repeat(shape.line_ends);
+    });
+}
+
+// The rows of the batch added to the digests of its columns.
+template <class Shape>
+std::int64_t digest(Shape& shape, std::vector<std::pair<std::string, Digest>>* digests, std::size_t rows) {
     std::size_t at = 0;
-    shape.each([&](const char* name, auto& column, bool level) {
+    shape.each([&](const char* name, auto& column, bool) {
         if (at == digests->size()) digests->emplace_back(name, Digest{});
         Digest* out = &(*digests)[at++].second;
-        for (std::size_t row = 0; row < message_of_row.size(); ++row)
-            column.digest(level == kLine ? row : message_of_row[row], out);
+        for (std::size_t row = 0; row < rows; ++row) column.digest(row, out);
     });
-    return static_cast<std::int64_t>(message_of_row.size());
+    return static_cast<std::int64_t>(rows);
 }
 
 template <class Shape>
@@ -667,15 +726,8 @@ void answer(ondemand::parser& parser, const simdjson::padded_string& input) {
     std::vector<std::pair<std::string, Digest>> digests;
     std::int64_t rows = 0;
     decode(parser, input, shape, [&] {
-        shape.each([](const char*, auto& column, bool) {
-            if constexpr (requires { column.finish(); }) column.finish();
-        });
-        std::size_t messages = 0;
-        if constexpr (requires { shape.line_ends; })
-            messages = shape.line_ends.size();
-        else
-            messages = shape.quantity.size;
-        rows += digest(shape, &digests, messages);
+        explode(shape);
+        rows += digest(shape, &digests, shape.quantity.size);
         clear(shape);
     });
     std::printf("{\"rows\": %lld, \"columns\": {", static_cast<long long>(rows));
@@ -704,6 +756,7 @@ int serve(const char* path) {
         } else {
             const auto begin = std::chrono::steady_clock::now();
             decode(parser, input, shape, [&] {
+                explode(shape);
                 asm volatile("" : : "r"(&shape) : "memory");  // as if somebody read the columns
                 clear(shape);
             });
