@@ -2,7 +2,7 @@
 // must. Included last by decode_<isa>.cpp; ends in make_kernel().
 #pragma once
 
-#include "decode_track.hpp"
+#include "decode_run.hpp"
 
 namespace omnistream::OMNI_ISA {
 

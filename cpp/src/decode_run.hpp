@@ -1,0 +1,382 @@
+// Messages that follow each other and go the same way (decode_track.hpp), read a field at a time.
+//
+// From the index of quotes each value's place is known in every message. So the text in front of a field's
+// values and where they go can stay in registers, no message waits for the one before it, no branch depends
+// on what comes next, and numbers are read several at once.
+//
+// Included by decode_<isa>.cpp after decode_track.hpp.
+#pragma once
+
+#include "decode_track.hpp"
+
+namespace omnistream::OMNI_ISA {
+
+// Whether all elements have their values at the same quotes, counted from the element's end, behind the same
+// texts; but for what stands in front of the first.
+inline bool Track::even() const {
+    if (!plan_.exploded()) return true;
+    if (first_.cells.size() != other_.cells.size() || other_.cells.size() < 2) return false;
+    const auto behind_quote = [](const Cell& cell) {
+        const auto& text = cell.edge.literal;
+        return std::find(text.rend() - cell.edge.size, text.rend(), '"') - (text.rend() - cell.edge.size);
+    };
+    for (std::size_t i = 0; i + 1 < other_.cells.size(); ++i) {
+        const Cell& x = first_.cells[i];
+        const Cell& y = other_.cells[i];
+        if (x.edge.field != y.edge.field || x.edge.op != y.edge.op || x.edge.quotes == 0 ||
+            y.edge.quotes == 0 || x.stop - first_.quotes != y.stop - other_.quotes)
+            return false;
+        const bool same_text =
+            x.edge.size == y.edge.size && x.edge.literal == y.edge.literal && x.reader == y.reader;
+        if (i == 0 ? behind_quote(x) != behind_quote(y) : !same_text) return false;
+    }
+    return true;
+}
+
+inline std::size_t Track::read_run(const QuoteIndex& index, std::span<const Place> places) {
+    if (!even_) return 0;
+    index_ = &index;
+    std::size_t count = gather(places);
+    if (count == 0) return 0;
+    plain_ = index.plain();
+    if (!plain_) {
+        plain_ = true;
+        for (std::size_t i = 0; i < count && plain_; ++i)
+            plain_ = index.plain(places[i].begin, places[i].end);
+    }
+    const std::size_t row = lanes_.rows[kMessage];
+    lanes_.ensure(kMessage, row + count);
+    count = read_head(count, row);
+    if (plan_.exploded()) {
+        if (count != 0) lanes_.ensure(1, lanes_.rows[1] + elements_end_[count - 1]);
+        count = read_elements(count, lanes_.rows[1]);
+    }
+    count = read_tail(count, row);
+    count = read_end(count);
+    if (count == 0) return 0;
+
+    const std::size_t elements = plan_.exploded() ? elements_end_[count - 1] : 0;
+    const auto messages = static_cast<std::int64_t>(count);
+    unknown_fields_ =
+        messages * (head_.unknown_fields + tail_.unknown_fields + first_.unknown_fields) +
+        (static_cast<std::int64_t>(elements) - (plan_.exploded() ? messages : 0)) * other_.unknown_fields;
+    if (missing_[kMessage] != 0)
+        for (std::size_t i = 0; i < count; ++i) lanes_.fill(kMessage, row + i, missing_[kMessage]);
+    if (plan_.exploded()) {
+        const std::size_t first = lanes_.rows[1];
+        if (missing_[1] != 0)
+            for (std::size_t i = 0; i < elements; ++i) lanes_.fill(1, first + i, missing_[1]);
+        for (std::size_t i = 0; i < count; ++i)
+            lanes_.end[kMessage][row + i] = static_cast<std::int32_t>(first + elements_end_[i]);
+        lanes_.rows[1] += elements;
+    }
+    lanes_.rows[kMessage] += count;
+    return count;
+}
+
+// Where the text in front of a value begins, in a part whose quotes begin at `base`.
+inline std::uint32_t Track::begin_of(const Cell& cell, std::uint32_t base) const {
+    const std::uint32_t* quotes = index_->quotes();
+    return cell.reader % 2 == 0 ? quotes[base + cell.quote - 1] + 1
+                                : quotes[base + cell.quote] - cell.edge.lead;
+}
+
+// Of the messages those, from the first on, that have as many quotes as this way.
+inline std::size_t Track::gather(std::span<const Place> places) {
+    const std::uint32_t fixed = head_.quotes + first_.quotes + tail_.quotes;
+    const std::size_t most = std::min<std::size_t>(places.size(), kMostMessages);
+    const bool exploded = plan_.exploded();
+    std::uint32_t elements = 0;
+    for (std::size_t i = 0; i < most; ++i) {
+        const Place& place = places[i];
+        const std::uint32_t quotes = place.last_quote - place.first_quote;
+        std::uint32_t others = 0;
+        if (quotes != fixed) {
+            if (quotes < fixed || other_.quotes == 0) return i;
+            others = (quotes - fixed) / other_.quotes;
+            if (others >= kMostElements || others * other_.quotes != quotes - fixed) return i;
+        }
+        if (place.holds_feeds || place.end - place.begin > plan_.schema.max_message_bytes ||
+            place.end - place.begin < end_.size)
+            return i;
+        head_at_[i] = place.first_quote;
+        tail_at_[i] = place.last_quote - tail_.quotes;
+        begin_[i] = place.begin;
+        end_of_values_[i] = place.end - end_.size;
+        if (!exploded) continue;
+        if (elements + others >= kMostUnits) return i;
+        std::uint32_t at = place.first_quote + head_.quotes;
+        element_begin_[elements] = head_.cells.size() == 1 ? place.begin : begin_of(first_.cells[0], at);
+        at += first_.quotes;
+        element_at_[elements] = at - other_.quotes;
+        first_in_message_[elements] = 1;
+        for (; others != 0; --others) {
+            element_begin_[elements + 1] = element_stop_[elements] = begin_of(other_.cells[0], at);
+            ++elements;
+            element_at_[elements] = at;
+            at += other_.quotes;
+            first_in_message_[elements] = 0;
+        }
+        element_stop_[elements] = tail_.cells.size() == 1 ? end_of_values_[i] : begin_of(tail_.cells[0], at);
+        elements_end_[i] = ++elements;
+    }
+    return most;
+}
+
+inline std::size_t Track::read_head(std::size_t count, std::size_t row) {
+    for (std::size_t i = 0; i + 1 < head_.cells.size() && count != 0; ++i) {
+        Value value = value_of(head_, head_.cells[i], head_at_.data(), count, row);
+        if (i == 0) value.begin = {index_->text(), begin_.data(), kUnits.data()};
+        if (i + 2 == head_.cells.size() && head_.cells[i].stops_before_text()) {
+            const Cell& next = first_.cells[0];
+            if (plan_.exploded()) {
+                value.stop = {index_->text() - next.edge.lead, index_->quotes() + head_.quotes + next.quote,
+                              head_at_.data()};
+            } else {
+                value.stop = {index_->text(), end_of_values_.data(), kUnits.data()};
+            }
+        }
+        count = read_values(value);
+    }
+    return count;
+}
+
+inline std::size_t Track::read_elements(std::size_t count, std::size_t row) {
+    const auto message_of = [this](std::size_t element, std::size_t messages) {
+        return static_cast<std::size_t>(
+            std::upper_bound(elements_end_.data(), elements_end_.data() + messages, element) -
+            elements_end_.data());
+    };
+    const Edge* const openings[] = {&other_.cells[0].edge, &first_.cells[0].edge};
+    for (std::size_t i = 0; i < (count == 0 ? 0 : elements_end_[count - 1]); ++i)
+        if (!openings[first_in_message_[i]]->stands_at(index_->text() + element_begin_[i]))
+            count = message_of(i, count);
+    for (std::size_t i = 0; i + 1 < other_.cells.size() && count != 0; ++i) {
+        const std::size_t elements = elements_end_[count - 1];
+        Value value = value_of(other_, other_.cells[i], element_at_.data(), elements, row);
+        if (i == 0) {
+            // What opens an element was looked at above; its value follows the last quote of that.
+            const Edge& edge = other_.cells[0].edge;
+            const auto quote =
+                static_cast<std::size_t>(std::string_view(edge.literal.data(), edge.size).rfind('"'));
+            value.begin = {index_->text() + (edge.size - quote), index_->quotes() + other_.cells[0].stop - 1,
+                           element_at_.data()};
+            value.mask = 0;
+            value.size = 0;
+        }
+        if (i + 2 == other_.cells.size() && other_.cells[i].stops_before_text())
+            value.stop = {index_->text(), element_stop_.data(), kUnits.data()};
+        if (const std::size_t read = read_values(value); read != elements) count = message_of(read, count);
+    }
+    return count;
+}
+
+inline std::size_t Track::read_tail(std::size_t count, std::size_t row) {
+    for (std::size_t i = 0; i + 1 < tail_.cells.size() && count != 0; ++i) {
+        Value value = value_of(tail_, tail_.cells[i], tail_at_.data(), count, row);
+        if (i + 2 == tail_.cells.size() && tail_.cells[i].stops_before_text())
+            value.stop = {index_->text(), end_of_values_.data(), kUnits.data()};
+        count = read_values(value);
+    }
+    return count;
+}
+
+// The text behind the last value. Where that is a string, it ends at the message's last quote.
+inline std::size_t Track::read_end(std::size_t count) const {
+    const std::uint32_t* quotes = index_->quotes();
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint32_t at = end_of_values_[i];
+        if (behind_string_ && quotes[tail_at_[i] + tail_.quotes - 1] + 1 != at) return i;
+        if (!end_.stands_at(index_->text() + at)) return i;
+    }
+    return count;
+}
+
+// A cell as a value of each unit, which all its texts and values lie in.
+inline Track::Value Track::value_of(const Part& part, const Cell& cell, const std::uint32_t* units,
+                                    std::size_t count, std::size_t row) const {
+    const char* text = index_->text();
+    const std::uint32_t* quotes = index_->quotes();
+    const Cell& next = (&cell)[1];
+    const bool last = &next == &part.cells.back();
+    return {&cell,
+            cell.edge.mask,
+            cell.edge.size,
+            cell.reader % 2 == 0 ? Bound{text + 1, quotes + cell.quote - 1, units}
+                                 : Bound{text - cell.edge.lead, quotes + cell.quote, units},
+            cell.stops_before_text() && !last ? Bound{text - next.edge.lead, quotes + next.quote, units}
+                                              : Bound{text, quotes + cell.stop, units},
+            count,
+            row};
+}
+
+// How many of the values, from the first on, could be read.
+inline std::size_t Track::read_values(const Value& value) {
+    switch (const Edge& edge = value.cell->edge; edge.op) {
+        case Op::string:
+            return plain_ ? read_strings<true>(value) : read_strings<false>(value);
+        case Op::dictionary:
+            return plain_ ? read_texts<true>(value) : read_texts<false>(value);
+        case Op::iso_time:
+            return read_times(value);
+        case Op::integer64:
+            return read_numbers<0>(value);
+        case Op::decimal:
+            return read_numbers<kDecimalScale>(value);
+        case Op::any:
+            return each(value, [&](const char* from, const char* stop, std::size_t i) {
+                return read_odd(value, from, stop, i);
+            });
+        case Op::null:
+            return each(value, [](const char* from, const char* stop, std::size_t) {
+                return stop - from == 4 && std::memcmp(from, "null", 4) == 0;
+            });
+        case Op::skip_string:
+            return each(value, [&](const char* from, const char* stop, std::size_t) {
+                return plain_ ||
+                       index_->plain(static_cast<std::size_t>(from - index_->text()),
+                                     static_cast<std::size_t>(stop - index_->text())) ||
+                       skip_string(from, stop + json::kLongestEscape, plan_.schema.strict_utf8) == stop + 1;
+            });
+        case Op::skip_any:
+            return each(value, [&](const char* from, const char* stop, std::size_t) {
+                return skip_scalar(from) == stop ||
+                       reader_.skip_single(from, stop, stop + kReach, edge.depth) == stop;
+            });
+        default:
+            __builtin_unreachable();
+    }
+}
+
+template <class Read>
+[[gnu::always_inline]] inline std::size_t Track::each(const Value& value, Read&& read) {
+    const char* text = value.cell->edge.literal.data();
+    if (value.size <= 32) return each(value, Simd::ShortLiteral(text, value.size, value.mask), read);
+    return each(value, Simd::Literal(text, value.size, value.mask), read);
+}
+
+template <class Literal, class Read>
+[[gnu::always_inline]] inline std::size_t Track::each(const Value& value, Literal literal, Read&& read) {
+    const Bound begin = value.begin;
+    const Bound stop = value.stop;
+    const std::size_t size = value.size;
+    const std::size_t count = value.count;
+    for (std::size_t i = 0; i < count; ++i) {
+        const char* from = begin(i);
+        if (!literal.at(from)) return i;
+        if (!read(from + size, stop(i), i)) return i;
+    }
+    return count;
+}
+
+// Whether a string that may be anything is what it looks like.
+[[gnu::noinline]] inline bool Track::is_plain(const char* from, const char* stop) const {
+    return index_->plain(static_cast<std::size_t>(from - index_->text()),
+                         static_cast<std::size_t>(stop - index_->text())) ||
+           is_copyable(from, stop, stop + 1);
+}
+
+template <bool plain>
+std::size_t Track::read_strings(const Value& value) {
+    Lane& lane = *value.cell->edge.lane;
+    std::int32_t* const offsets = lane.offsets.data() + value.row;
+    char* bytes = lane.bytes.data();
+    std::int32_t end = offsets[0];
+    return each(value, [=, this, &value, &lane](const char* from, const char* stop, std::size_t i) mutable {
+        if (!plain && !is_plain(from, stop)) {
+            if (!read_odd(value, from, stop, i)) return false;
+            bytes = lane.bytes.data();
+            end = offsets[i + 1];
+            return true;
+        }
+        char* to = bytes + end;
+        end += static_cast<std::int32_t>(stop - from);
+        offsets[i + 1] = end;
+        do {
+            Simd::copy(to, from);
+            to += Simd::kWidth;
+            from += Simd::kWidth;
+        } while (from < stop);
+        return true;
+    });
+}
+
+template <bool plain>
+std::size_t Track::read_texts(const Value& value) {
+    Text* const texts =
+        value.cell->edge.lane->texts.data() + (value.row - lanes_.encoded[value.cell->edge.level]);
+    return each(value, [=, this, &value](const char* from, const char* stop, std::size_t i) {
+        if (!plain && !is_plain(from, stop)) return read_odd(value, from, stop, i);
+        texts[i] = {from, static_cast<std::uint32_t>(stop - from)};
+        return true;
+    });
+}
+
+inline std::size_t Track::read_times(const Value& value) {
+    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
+    json::IsoMillis clock = clock_;
+    const std::size_t read =
+        each(value, [=, this, &value, &clock](const char* from, const char* stop, std::size_t i) {
+            return (stop - from == json::IsoMillis::kSize && clock.read(from, to + i)) ||
+                   read_odd(value, from, stop, i);
+        });
+    clock_ = clock;
+    return read;
+}
+
+template <int scale>
+std::size_t Track::read_numbers(const Value& value) {
+    if constexpr (Simd::kNumbers > 1) return read_numbers_together<scale, Simd>(value);
+    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
+    return each(value, [=, this, &value](const char* from, const char* stop, std::size_t i) {
+        return read_number_at<scale>(value, from, stop, to + i, i);
+    });
+}
+
+template <int scale>
+bool Track::read_number_at(const Value& value, const char* from, const char* stop, std::int64_t* to,
+                           std::size_t i) {
+    const char* p = from;
+    return (read_number(&p, scale, to) && p == stop) || read_odd(value, from, stop, i);
+}
+
+// First where they all are, then several at once.
+template <int scale, class Simd>
+std::size_t Track::read_numbers_together(const Value& value) {
+    const char* const text = index_->text();
+    const std::size_t count = each(value, [text, stops = number_stop_.data(), sizes = number_size_.data()](
+                                              const char* from, const char* stop, std::size_t i) {
+        stops[i] = static_cast<std::uint32_t>(stop - text);
+        sizes[i] = static_cast<std::uint32_t>(stop - from);
+        return true;
+    });
+    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
+    for (std::size_t i = 0; i < count;) {
+        // The last may be read twice.
+        std::size_t first = i;
+        if (i + Simd::kNumbers > count && count >= Simd::kNumbers) first = count - Simd::kNumbers;
+        const std::size_t behind = std::min(first + Simd::kNumbers, count);
+        if (behind - first < Simd::kNumbers || number_stop_[first] < Simd::kNumberBytes ||
+            !Simd::template numbers<scale>(text, &number_stop_[first], &number_size_[first], to + first)) {
+            for (; i < behind; ++i) {
+                const char* stop = text + number_stop_[i];
+                if (!read_number_at<scale>(value, stop - number_size_[i], stop, to + i, i)) return i;
+            }
+        }
+        i = behind;
+    }
+    return count;
+}
+
+// The value in whatever form it has.
+[[gnu::noinline, gnu::cold]] inline bool Track::read_odd(const Value& value, const char* from,
+                                                         const char* stop, std::size_t i) {
+    const Edge& edge = value.cell->edge;
+    if (!value.cell->stops_before_text()) {
+        --from;
+        ++stop;
+    }
+    return reader_.read_single(from, stop, stop + kReach, edge.field, value.row + i, edge.depth) == stop;
+}
+
+}  // namespace omnistream::OMNI_ISA
