@@ -11,10 +11,10 @@
 
 namespace omnistream::OMNI_ISA {
 
-// Whether all elements have their values at the same quotes, counted from the element's end, behind the same
-// texts; but for what stands in front of the first.
+// Whether there is a value at all, and all elements have theirs at the same quotes, counted from the
+// element's end, behind the same texts; but for what stands in front of the first.
 inline bool Track::even() const {
-    if (!plan_.exploded()) return true;
+    if (!plan_.exploded()) return head_.cells.size() > 1;
     if (first_.cells.size() != other_.cells.size() || other_.cells.size() < 2) return false;
     const auto behind_quote = [](const Cell& cell) {
         const auto& text = cell.edge.literal;
