@@ -10,7 +10,7 @@ CHDB = 'chdb>=3,<5'
 DATAFUSION = 'datafusion>=43,<60'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix bench-kafka lint format bench bench-decode bench-pipeline bench-window gpu-check clean
+.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix state-machine bench-kafka lint format bench bench-decode bench-pipeline bench-window gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -44,6 +44,11 @@ fuzz: $(VENV)/.test
 SEEDS = 20
 crash-matrix: $(VENV)/.test
 	$(BIN)/python -m tests.kafka.crash.matrix --seeds $(SEEDS)
+
+# A job under any sequence of pushes, snapshots, crashes and replays, against a plain model; other choices every time.
+EXAMPLES = 1000
+state-machine: $(VENV)/.test
+	OMNISTREAM_STATE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/state/test_machine.py --timeout=0
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
