@@ -25,7 +25,8 @@ class Watermark:
         self.max_event_time_ms = NONE
 
     def declare(self, source: str, partition: int) -> None:
-        self.newest.setdefault((source, partition), NONE)
+        if self.newest.setdefault((source, partition), NONE) == NONE:
+            self.idle.discard((source, partition))
 
     def set_idle(self, source: str, partition: int) -> None:
         self.declare(source, partition)

@@ -222,7 +222,8 @@ class Model:
         return self.reach({})
 
     def declare(self, partition: int) -> dict[str, Counter[Any]]:
-        self.newest.setdefault(partition, NEVER)
+        if self.newest.setdefault(partition, NEVER) == NEVER:
+            self.idle.discard(partition)
         return {}
 
     def advance(self, watermark: int) -> dict[str, Counter[Any]]:
