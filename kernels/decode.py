@@ -23,6 +23,7 @@ from omnistream.kernels.columns import NO_DICTIONARIES, Lane
 from omnistream.kernels.copies import Block, Download, Downloads, Uploads
 from omnistream.kernels.encode import DeviceDictionary
 from omnistream.kernels.launch import Launcher, blocks_for
+from omnistream.kernels.memory import in_parts
 from omnistream.kernels.rows import DeviceRows, MessageOrigin
 
 THREADS = 256
@@ -290,6 +291,24 @@ class DeviceDecoder:
             return _core.Messages.of_pieces(data, to_host(begins[at]), to_host(ends[at]), *origin)
 
         return self._decode(words, size, begins, ends, feeds + 1, pieces, (source, partition))
+
+    def decode_parts(
+        self, block: Any, source: str = "push", partition: int = 0, first_position: int = 1
+    ) -> Iterator[Decoded]:
+        """Decode NDJSON as `decode_lines`, in several parts where memory is short.
+
+        Raises
+        ------
+        DeviceError
+            When memory is short for a single line.
+        """
+        yield from in_parts(
+            self._launcher.pool,
+            f"decode of {len(block)} bytes",
+            (block, first_position),
+            lambda part: self.decode_lines(part[0], source, partition, part[1]),
+            _halves,
+        )
 
     def decode_messages(
         self, messages: object, source: str = "push", partition: int = 0, first_position: int = 0
@@ -629,6 +648,16 @@ def host_lanes(column: pa.Array, kind: str) -> tuple[np.ndarray[Any, Any], np.nd
     if kind == "decimal":
         return np.frombuffer(buffers[1], np.int64)[: 2 * rows : 2], valid
     return np.frombuffer(buffers[1], _LANES.get(kind, np.int64))[:rows], valid
+
+
+def _halves(part: tuple[Any, int]) -> tuple[tuple[Any, int], tuple[Any, int]] | None:
+    """Cut lines in two at the feed next to the middle; each half with the position of its first line."""
+    block, position = part
+    text = bytes(block.data if isinstance(block, Block) else block)
+    cut = text.rfind(b"\n", 0, len(text) // 2) + 1 or text.find(b"\n", len(text) // 2) + 1
+    if cut in (0, len(text)):
+        return None
+    return (text[:cut], position), (text[cut:], position + text.count(b"\n", 0, cut))
 
 
 def _before(xp: Any, counts: Any, dtype: Any) -> Any:

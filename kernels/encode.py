@@ -60,12 +60,20 @@ class DeviceDictionary:
         begins, sizes : device arrays of int64 and int32
             Where each row's string is; a negative size is a null, whose code is 0.
         """
-        stage, rows = self._stage, int(sizes.size)
         self.catch_up()
-        codes = self._xp.empty(rows, np.int32)
-        if rows == 0:
+        codes = self._xp.empty(int(sizes.size), np.int32)
+        if codes.size == 0:
             return codes
-        self._table.reserve(self._count + rows)
+        self._table.reserve(self._count + codes.size)
+        try:
+            self._number(texts, begins, sizes, codes)
+        except MemoryError:
+            self._table.forget()  # or strings of these rows would stand in it for good
+            raise
+        return codes
+
+    def _number(self, texts: Any, begins: Any, sizes: Any, codes: Any) -> None:
+        stage, rows = self._stage, int(sizes.size)
         slot_of = self._xp.empty(rows, np.uint32)
         stage.each(
             "probe_texts",
@@ -85,7 +93,6 @@ class DeviceDictionary:
             self._append(firsts, texts, begins, sizes)
             self._table.publish(slot_of, firsts, self._count - firsts.size)
         stage.each("read_codes", rows, self._table.slots, slot_of, np.uint32(rows), codes)
-        return codes
 
     def encode_text(self, texts: Any, offsets: Any, validity: Any, rows: Any, count: int) -> Any:
         """Return the codes of an Arrow utf8 column on the device.

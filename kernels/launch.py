@@ -31,6 +31,7 @@ from omnistream.errors import DeviceError
 from omnistream.kernels import load
 from omnistream.kernels.copies import Copies, CudaCopies, HostCopies
 from omnistream.kernels.host_memory import HostArray, HostMemory
+from omnistream.kernels.memory import HostPool, Pool, open_pool
 
 _KERNEL = re.compile(rb'^extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(', re.MULTILINE)
 _HOST = Path(__file__).resolve().parent
@@ -46,10 +47,13 @@ class Launcher(Protocol):
     ----------
     xp
         The array module of its memory: NumPy's interface.
+    pool
+        Where its arrays come from, and how much they may take.
     """
 
     xp: Any
     name: str  # as explain() shows it
+    pool: Pool
 
     def launch(self, stage: str, kernel: str, blocks: int, threads: int, *arguments: Any) -> None:
         """Start a kernel; a later call on the same launcher sees what it wrote. No blocks: nothing to do."""
@@ -87,6 +91,8 @@ class CudaLauncher:
         Of the GPU, such as ``sm_90``.
     index : int
         Its number. CuPy has a current device for each thread: this one's, until it binds another.
+    limit_bytes : int, optional
+        How much memory arrays may take; by default as much as there is.
 
     Raises
     ------
@@ -94,7 +100,7 @@ class CudaLauncher:
         When CuPy or the libraries that it loads are missing.
     """
 
-    def __init__(self, arch: str, index: int = 0) -> None:
+    def __init__(self, arch: str, index: int = 0, limit_bytes: int | None = None) -> None:
         try:
             import cupy
             import cupyx
@@ -108,6 +114,7 @@ class CudaLauncher:
         self._current = cupy.cuda.runtime.getDevice
         self._function = functools.cache(self._load)
         self.bind()
+        self.pool: Pool = open_pool(cupy, index, limit_bytes)
 
     def bind(self) -> None:
         """Make the GPU this thread's current one."""
@@ -162,10 +169,14 @@ class HostLauncher:
     sanitize : bool, optional
         Build with AddressSanitizer and UndefinedBehaviorSanitizer; the process must have their library
         loaded (see tests/test_host_launcher.py). By default: when OMNISTREAM_HOST_SANITIZE is set.
+    limit_bytes : int, optional
+        How much memory arrays may take; by default as much as there is.
     """
 
-    def __init__(self, order: int = 0, sanitize: bool | None = None) -> None:
-        self.xp: Any = HostMemory()
+    def __init__(self, order: int = 0, sanitize: bool | None = None, limit_bytes: int | None = None) -> None:
+        memory = HostMemory(limit_bytes)
+        self.xp: Any = memory
+        self.pool: Pool = HostPool(memory)
         self.name = "cuda-host"
         # What copies, and kernels where there are copies, did and waited for.
         self.trace: deque[str] = deque(maxlen=4096)

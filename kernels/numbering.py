@@ -79,6 +79,18 @@ class Numbering:
         self.slots = self._stage.xp.zeros(slots, np.uint64)
         self._insert(self.slots, self.mask)
 
+    def shrink(self, things: int) -> None:
+        """Start over for so many things, where memory is short with the slots that there are."""
+        try:
+            self.rebuild(things)
+        except MemoryError:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take out what was looked up and got no number. Needs no memory."""
+        self.slots[:] = 0
+        self._insert(self.slots, self.mask)
+
     def firsts(self, slot_of: Any) -> Any:
         """Return the rows that showed something new, in the order in which it will be numbered."""
         flags = self._stage.xp.empty(slot_of.size, np.uint8)

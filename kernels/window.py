@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from omnistream import _core
-from omnistream.errors import SchemaError, StateError
+from omnistream.errors import DeviceError, SchemaError, StateError
 from omnistream.kernels.columns import CleanRows, upload
 from omnistream.kernels.encode import DeviceDictionary, add_texts
 from omnistream.kernels.launch import Launcher
+from omnistream.kernels.memory import in_parts, too_short
 from omnistream.kernels.numbering import Numbering, Stage
 
 LEAST, MOST = -(2**63), 2**63 - 1
 MOST_GROUPS = 2**31 - 1
 MOST_SIZE_MS = 2**61
 _TILE, _PLACES = 2048, 1024  # kTile and kPlaces of window.cu
+_GATHERED = 1 << 20  # groups that come to the host at once
 _ORDERED_BLOCKS = 4  # of the kernel that adds row after row
 _SIGN32, _SIGN64 = np.uint64(2**31), np.uint64(2**63)
 _LANES = {
@@ -135,14 +137,13 @@ class _Codes:
             if not isinstance(self.met, pa.Array) or not dictionary[:known].equals(self.met):
                 known = 0
             added = dictionary[known:]
-        if known == 0:
-            self.codes = np.empty(0, np.int32)
-        self.met = dictionary
         if len(added) == 0 and known:
+            self.met = dictionary
             return
-        self.codes = np.concatenate([self.codes, add_texts(self.home, added)])
-        same = np.array_equal(self.codes, np.arange(self.codes.size))
-        self.translation = None if same else launcher.to_device(self.codes)
+        codes = np.concatenate([self.codes[:known], add_texts(self.home, added)])
+        same = np.array_equal(codes, np.arange(codes.size))
+        self.translation = None if same else launcher.to_device(codes)
+        self.met, self.codes = dictionary, codes
 
 
 @dataclass
@@ -243,13 +244,42 @@ class DeviceWindow:
             When the batch lacks a column, or a row has no time.
         StateError
             When a sum overflows; the window is of no use any more until `restore`.
+        DeviceError
+            When memory is short though the rows were taken in the smallest parts; likewise.
         """
         self._check()
         if not isinstance(batch, CleanRows):
-            batch = upload(self._launcher, batch, self.columns_used(), self._types)
+            batch = self._upload(batch)
         if batch.count == 0:
             return []
         self._check_times(batch)
+        what = f"window '{self._spec['name']}', {self._groups} groups"
+        try:
+            parts = [*in_parts(self._launcher.pool, what, batch, self._push, self._halves)]
+        except DeviceError as error:
+            self._failed = str(error)  # a part may be in
+            raise
+        return [row for late in parts for row in late]
+
+    def _upload(self, batch: _core.CleanBatch) -> CleanRows:
+        try:
+            return upload(self._launcher, batch, self.columns_used(), self._types)
+        except MemoryError:
+            what = f"window '{self._spec['name']}'"
+        self._launcher.pool.give_back()
+        raise too_short(self._launcher.pool, what)
+
+    def _halves(self, batch: CleanRows) -> tuple[CleanRows, CleanRows] | None:
+        if batch.count < 2:
+            return None
+        half = batch.count // 2
+        rows = self._xp.arange(batch.count, dtype=np.uint32) if batch.rows is None else batch.rows
+        first = replace(batch, count=half, rows=rows[:half], watermarks_ms=batch.watermarks_ms[:half])
+        rest = batch.count - half
+        return first, replace(batch, count=rest, rows=rows[half:], watermarks_ms=batch.watermarks_ms[half:])
+
+    def _push(self, batch: CleanRows) -> list[int]:
+        """Aggregate rows. Where memory is short nothing has been added up, and it may be tried again."""
         for name, codes in self._codes.items():
             codes.meet(self._launcher, batch.columns[name].dictionary)
         by_place = {
@@ -262,19 +292,22 @@ class DeviceWindow:
             )
             for name, texts in self._texts.items()
         }
-        keys, in_time, late = self._place(batch)
+        keys, in_time, late, least = self._place(batch)
+        late_rows: list[int] = []
+        if late:
+            places = self._stage.select(in_time == 0)
+            rows = places if batch.rows is None else batch.rows[places]
+            late_rows = [int(row) for row in self._launcher.to_host(rows)]
         for each in self._fields:
             self._pack(each, batch, by_place, keys)
-        groups = self._number(keys, in_time, batch)
         weights = self._weigh(batch, in_time, late)
+        groups = self._number(keys, in_time, batch)
+        if late < batch.count:
+            self._meet_start(least)
         self._add(batch, by_place, groups, weights)
         self.aggregated += batch.count - late
         self.late += late
-        if late == 0:
-            return []
-        places = self._stage.select(in_time == 0)
-        rows = places if batch.rows is None else batch.rows[places]
-        return [int(row) for row in self._launcher.to_host(rows)]
+        return late_rows
 
     def _check(self) -> None:
         if self._failed is not None:
@@ -293,8 +326,8 @@ class DeviceWindow:
                 f"window '{self._spec['name']}': '{name}' of row {null[0]} is null; make the column required"
             )
 
-    def _place(self, batch: CleanRows) -> tuple[Any, Any, int]:
-        """Return keys of which only the starts are set, which rows are in time, and how many are late."""
+    def _place(self, batch: CleanRows) -> tuple[Any, Any, int, int]:
+        """Return keys with starts alone, which rows are in time, how many are not, and the least start."""
         stage, count = self._stage, batch.count
         keys = self._xp.zeros(count * self._words, np.uint64)
         in_time = self._xp.empty(count, np.int8)
@@ -316,9 +349,7 @@ class DeviceWindow:
             tally,
         )
         late, least = (int(word) for word in self._launcher.to_host(tally))
-        if late < count:
-            self._meet_start(least)
-        return keys, in_time, late
+        return keys, in_time, late, least
 
     def _meet_start(self, turned: int) -> None:
         start = turned - 2**63
@@ -363,11 +394,18 @@ class DeviceWindow:
 
     def _number(self, keys: Any, in_time: Any, batch: CleanRows) -> Any:
         """Return the group of each row; new groups get the next rows, and belong to the batch's owner."""
-        table, count, words = self._table, batch.count, self._words
-        stage = self._stage
+        table, count = self._table, batch.count
         if self._groups + count > MOST_GROUPS:
-            raise MemoryError(f"window '{self._spec['name']}' has more groups than a table can number")
+            raise StateError(f"window '{self._spec['name']}' has more groups than a table can number")
         table.reserve(self._groups + count)
+        try:
+            return self._find_groups(keys, in_time, batch)
+        except MemoryError:
+            table.forget()  # or keys of these rows would stand in it for good
+            raise
+
+    def _find_groups(self, keys: Any, in_time: Any, batch: CleanRows) -> Any:
+        table, count, words, stage = self._table, batch.count, self._words, self._stage
         slot_of = self._xp.empty(count, np.uint32)
         stage.each(
             "probe_keys",
@@ -453,20 +491,27 @@ class DeviceWindow:
     def _add(
         self, batch: CleanRows, by_place: Mapping[str, Any], groups: Any, weights: Mapping[str, Any]
     ) -> None:
+        # All that needs memory comes first; the same values once more change nothing in a set.
+        for each in self._accumulators:
+            if each.add == "distinct":
+                self._add_distinct(each, batch, by_place, groups, weights[_weighing(each)])
         stage, count = self._stage, batch.count
         tiles = -(-count // _TILE)
         place_of = self._xp.empty(count, np.uint16)
         tile_groups = self._xp.empty(tiles * _PLACES, np.uint32)
-        stage.tiles("find_places", tiles, groups, np.uint32(count), place_of, tile_groups)
         largest = self._largest(batch, weights)
         overflowed = self._xp.zeros(len(self._accumulators) + 1, np.uint32)
+        fits = [
+            each.add != "sum" or self._fits(each, count * most)
+            for each, most in zip(self._accumulators, largest, strict=False)
+        ]
         may_overflow = False
+        stage.tiles("find_places", tiles, groups, np.uint32(count), place_of, tile_groups)
         for number, each in enumerate(self._accumulators):
+            if each.add == "distinct":
+                continue
             taken = weights[_weighing(each)]
             table = (self._rows, np.uint32(self._stride), np.uint32(each.word))
-            if each.add == "distinct":
-                self._add_distinct(each, batch, by_place, groups, taken)
-                continue
             places = (groups, place_of, tile_groups, np.uint32(count), taken, *table)
             if each.add == "count":
                 stage.tiles("add_counts", tiles, *places)
@@ -477,7 +522,7 @@ class DeviceWindow:
                 np.uint32(_LANES[self._types[each.column]]),
             )
             flag = overflowed[number : number + 1]
-            if each.add == "sum" and not self._fits(each, count * largest[number]):
+            if not fits[number]:
                 may_overflow = True
                 stage.tiles(
                     "add_sums_in_order",
@@ -569,6 +614,15 @@ class DeviceWindow:
             keys,
         )
         pairs.table.reserve(pairs.count + count)
+        try:
+            self._find_pairs(pairs, keys, taken, count)
+        except MemoryError:
+            pairs.table.forget()
+            raise
+
+    def _find_pairs(self, pairs: _Pairs, keys: Any, taken: Any, count: int) -> None:
+        stage = self._stage
+        assert pairs.table is not None
         slot_of = self._xp.empty(count, np.uint32)
         two = np.uint32(2)
         stage.each(
@@ -611,7 +665,7 @@ class DeviceWindow:
             np.uint32(pairs.count),
             self._rows,
             np.uint32(self._stride),
-            np.uint32(each.word),
+            np.uint32(pairs.accumulator.word),
         )
 
     def _insert_groups(self, slots: Any, mask: np.uint64) -> None:
@@ -636,7 +690,13 @@ class DeviceWindow:
     # ---- advance: what is final leaves the device
 
     def advance(self, watermark_ms: int) -> list[_core.Batch]:
-        """Close what the watermark has made final; return a batch for each window, by start."""
+        """Close what the watermark has made final; return a batch for each window, by start.
+
+        Raises
+        ------
+        DeviceError
+            When memory is short; nothing has been closed.
+        """
         self._check()
         self._closed_ms = max(self._closed_ms, watermark_ms)
         if max(self._floors_ms.values(), default=MOST) <= self._closed_ms:
@@ -644,20 +704,7 @@ class DeviceWindow:
         last_start = self._last_final_start()
         if self._least_start is None or last_start is None or self._least_start > last_start:
             return []
-        stage, groups, stride = self._stage, self._groups, self._stride
-        closing = self._xp.empty(groups, np.uint8)
-        stage.each(
-            "mark_closing",
-            groups,
-            self._rows,
-            np.uint32(stride),
-            np.uint32(groups),
-            np.int64(last_start),
-            closing,
-        )
-        final = self._gather(self._rows, stride, stage.select(closing))
-        words = self._launcher.to_host(final).reshape(-1, stride)
-        self._keep(closing)
+        words = self._take_final(last_start)
         groups_part = self._groups_part(words[np.argsort(_starts(words), kind="stable")])
         schema = self._nothing_closes["groups"].schema
         self._closing.restore({**self._nothing_closes, "groups": _batch(groups_part.columns, schema)})
@@ -665,6 +712,37 @@ class DeviceWindow:
         self._closing.restore(self._nothing_closes)
         self._forget_texts()
         return closed
+
+    def _take_final(self, last_start: int) -> np.ndarray:
+        """Return the words of the groups that are final, and keep the others."""
+        stage, groups, stride = self._stage, self._groups, self._stride
+        try:
+            closing = self._xp.empty(groups, np.uint8)
+            stage.each(
+                "mark_closing",
+                groups,
+                self._rows,
+                np.uint32(stride),
+                np.uint32(groups),
+                np.int64(last_start),
+                closing,
+            )
+            words = self._gather_to_host(stage.select(closing))
+            self._keep(closing)
+        except MemoryError:
+            what = f"window '{self._spec['name']}', {groups} groups, closing some"
+        else:
+            return words
+        self._launcher.pool.give_back()
+        raise too_short(self._launcher.pool, what)
+
+    def _gather_to_host(self, rows: Any) -> np.ndarray:
+        """Copy groups to the host, piece by piece, so that they need not be on the device twice."""
+        pieces = [
+            self._launcher.to_host(self._gather(self._rows, self._stride, rows[begin : begin + _GATHERED]))
+            for begin in range(0, int(rows.size), _GATHERED)
+        ]
+        return np.concatenate([np.empty(0, np.uint64), *pieces]).reshape(-1, self._stride)
 
     def _last_final_start(self) -> int | None:
         """Return the start of the last window that is final, in Python's integers, which do not overflow."""
@@ -691,21 +769,23 @@ class DeviceWindow:
         return out
 
     def _keep(self, closing: Any) -> None:
-        """Move together what does not close."""
+        """Move together what does not close; where memory is short nothing has moved."""
         stage, groups, stride = self._stage, self._groups, self._stride
         staying = stage.select(closing == 0)
         renumbered = self._xp.zeros(groups, np.uint32)
         count = int(staying.size)
         if count:
             stage.each("renumber", count, staying, np.uint32(count), renumbered)
-        self._rows = self._gather(self._rows, stride, staying)
-        self._groups = count
-        self._table.rebuild(count)
-        for pairs in self._pairs:
-            self._keep_pairs(pairs, closing, renumbered)
-        self._least_start = None
+        rows = self._gather(self._rows, stride, staying)
+        least = self._launcher.to_device(np.array([2**64 - 1], np.uint64))
+        words = [self._staying_pairs(pairs, closing, renumbered) for pairs in self._pairs]
+        self._rows, self._groups, self._least_start = rows, count, None
+        self._table.shrink(count)
+        for pairs, kept in zip(self._pairs, words, strict=True):
+            assert pairs.table is not None
+            pairs.words, pairs.count = kept, kept.size // 2
+            pairs.table.shrink(pairs.count)
         if count:
-            least = self._launcher.to_device(np.array([2**64 - 1], np.uint64))
             stage.each(
                 "least_start",
                 count,
@@ -716,19 +796,16 @@ class DeviceWindow:
             )
             self._meet_start(int(self._launcher.to_host(least)[0]))
 
-    def _keep_pairs(self, pairs: _Pairs, closing: Any, renumbered: Any) -> None:
+    def _staying_pairs(self, pairs: _Pairs, closing: Any, renumbered: Any) -> Any:
         stage = self._stage
-        assert pairs.table is not None
-        if pairs.count == 0:
-            return
         flags = self._xp.empty(pairs.count, np.uint8)
-        stage.each("mark_pairs", pairs.count, pairs.words, np.uint32(pairs.count), closing, flags)
-        staying = stage.select(flags == 0)
-        pairs.words = self._gather(pairs.words, 2, staying)
-        pairs.count = int(staying.size)
         if pairs.count:
-            stage.each("move_pairs", pairs.count, pairs.words, np.uint32(pairs.count), renumbered)
-        pairs.table.rebuild(pairs.count)
+            stage.each("mark_pairs", pairs.count, pairs.words, np.uint32(pairs.count), closing, flags)
+        words = self._gather(pairs.words, 2, stage.select(flags == 0))
+        count = int(words.size) // 2
+        if count:
+            stage.each("move_pairs", count, words, np.uint32(count), renumbered)
+        return words
 
     def _forget_texts(self) -> None:
         """Start the dictionaries of plain text anew when most of their strings went with their windows."""
