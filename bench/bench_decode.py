@@ -23,7 +23,7 @@ def bench_decode(measure: Measure, name: str, form: str) -> None:
 
     def work() -> None:
         for piece in pieces:
-            decode.run(piece, "bench", 0, 0)
+            assert all(batch.rows for batch, _ in decode.run(piece, "bench", 0, 0))
 
     work()
     assert (decode.counts["decoded"], decode.counts["rejected"]) == (EVENTS, 0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -215,6 +215,8 @@ class Decoded:
     counts: dict[str, int]
 
 
+# Rows, rejects and counts.
+Part: TypeAlias = "tuple[DeviceRows, _core.Batch, dict[str, int]]"
 Pieces = Callable[[np.ndarray[Any, Any]], _core.Messages]
 
 
@@ -292,23 +294,34 @@ class DeviceDecoder:
 
         return self._decode(words, size, begins, ends, feeds + 1, pieces, (source, partition))
 
-    def decode_parts(
+    def line_parts(
         self, block: Any, source: str = "push", partition: int = 0, first_position: int = 1
-    ) -> Iterator[Decoded]:
-        """Decode NDJSON as `decode_lines`, in several parts where memory is short.
+    ) -> Iterator[Part]:
+        """Decode NDJSON to rows: all at once, or where memory is short in several parts, one at a time.
 
         Raises
         ------
         DeviceError
             When memory is short for a single line.
         """
-        yield from in_parts(
-            self._launcher.pool,
-            f"decode of {len(block)} bytes",
-            (block, first_position),
-            lambda part: self.decode_lines(part[0], source, partition, part[1]),
-            _halves,
-        )
+
+        def run(lines: tuple[Any, int]) -> Part:
+            return self._part(self.decode_lines(lines[0], source, partition, lines[1]))
+
+        what = f"decode of {len(block)} bytes"
+        yield from in_parts(self._launcher.pool, what, (block, first_position), run, _halves_of_lines)
+
+    def message_parts(self, messages: _core.Messages) -> Iterator[Part]:
+        """Decode messages to rows, as `line_parts`."""
+
+        def run(some: _core.Messages) -> Part:
+            return self._part(self.decode(some))
+
+        what = f"decode of {len(messages)} messages"
+        yield from in_parts(self._launcher.pool, what, messages, run, _halves_of_messages)
+
+    def _part(self, decoded: Decoded) -> Part:
+        return self.rows(decoded), decoded.rejects, decoded.counts
 
     def decode_messages(
         self, messages: object, source: str = "push", partition: int = 0, first_position: int = 0
@@ -650,14 +663,22 @@ def host_lanes(column: pa.Array, kind: str) -> tuple[np.ndarray[Any, Any], np.nd
     return np.frombuffer(buffers[1], _LANES.get(kind, np.int64))[:rows], valid
 
 
-def _halves(part: tuple[Any, int]) -> tuple[tuple[Any, int], tuple[Any, int]] | None:
+def _halves_of_lines(lines: tuple[Any, int]) -> tuple[tuple[Any, int], tuple[Any, int]] | None:
     """Cut lines in two at the feed next to the middle; each half with the position of its first line."""
-    block, position = part
+    block, position = lines
     text = bytes(block.data if isinstance(block, Block) else block)
     cut = text.rfind(b"\n", 0, len(text) // 2) + 1 or text.find(b"\n", len(text) // 2) + 1
     if cut in (0, len(text)):
         return None
     return (text[:cut], position), (text[cut:], position + text.count(b"\n", 0, cut))
+
+
+def _halves_of_messages(messages: _core.Messages) -> tuple[_core.Messages, _core.Messages] | None:
+    if len(messages) < 2:
+        return None
+    numbers = np.arange(len(messages), dtype=np.int64)
+    half = len(messages) // 2
+    return messages.take(numbers[:half]), messages.take(numbers[half:])
 
 
 def _before(xp: Any, counts: Any, dtype: Any) -> Any:

@@ -8,8 +8,9 @@ Of Avro it is ``cpp/src/avro.cpp``; Arrow IPC is read by pyarrow (`omnistream.ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -27,7 +28,6 @@ from omnistream.schema import Schema
 from omnistream.spec import JobSpec, KafkaSettings, KafkaSpec, MessageSpec
 
 if TYPE_CHECKING:
-    from omnistream.kernels.decode import Decoded as DeviceDecoded
     from omnistream.kernels.rows import DeviceRows
 
 NEWLINE = ord("\n")
@@ -104,8 +104,11 @@ class Decode:
 
     def run(
         self, data: Any, source: str, partition: int, first_position: int | None
-    ) -> list[tuple[Rows, _core.Batch]]:
-        """Return (batch, rejects) pairs, in order. What cannot be read at all changes nothing here."""
+    ) -> Iterator[tuple[Rows, _core.Batch]]:
+        """Return (batch, rejects) pairs, in order. What cannot be read at all changes nothing here.
+
+        On a device whose memory is short there are several, each of which is decoded when it is asked for.
+        """
         if isinstance(data, _core.MessageBlock):
             return self._count(self._block(data))
         if isinstance(data, Future):
@@ -119,29 +122,29 @@ class Decode:
         # Lines are numbered from 1, as editors do, and messages from 0, as topics do.
         known = self.next_position.get((source, partition), 1 if is_text else 0)
         at = known if first_position is None else first_position
-        done: list[Piece] = []
+        done: list[Iterable[Piece]] = []
         if is_text and isinstance(self._decoder, _core.Decoder):
             done.append(self._lines(self._decoder, data, source, partition, at))
             at += _count_lines(text) if first_position is None else 0
         elif isinstance(data, (list, tuple)):
-            done += self._messages_of(data, sum(map(len, data)), source, partition, at)
+            done.append(self._messages_of(data, sum(map(len, data)), source, partition, at))
             at += len(data)
         else:
             for piece in arrow_pieces(data):
                 if isinstance(piece, pa.RecordBatch):
-                    done.append(self._import(piece, source, partition, at))
+                    done.append([self._import(piece, source, partition, at)])
                 else:
-                    done += self._messages_of(piece, piece.nbytes, source, partition, at)
+                    done.append(self._messages_of(piece, piece.nbytes, source, partition, at))
                 at += len(piece)
         if first_position is None:
             self.next_position[source, partition] = at
-        return self._count(done)
+        return self._count(chain.from_iterable(done))
 
-    def _lines(self, decoder: _core.Decoder, text: Any, *origin: Any) -> Piece:
+    def _lines(self, decoder: _core.Decoder, text: Any, *origin: Any) -> Iterable[Piece]:
         with self._seat.turn(len(text)) as launcher:
             if launcher is not None:
-                return self._rows(self._on_device.decode_lines(text, *origin))
-            return decoder.decode_lines(text, *origin)
+                return _begun(self._on_device.line_parts(text, *origin))
+            return [decoder.decode_lines(text, *origin)]
 
     def _is_sent(self, data: Any) -> bool:
         """Whether `ahead` has sent a block to the device already."""
@@ -151,16 +154,16 @@ class Decode:
 
         return isinstance(data, Block)
 
-    def _messages_of(self, messages: Any, size_bytes: int, *origin: Any) -> list[Piece]:
+    def _messages_of(self, messages: Any, size_bytes: int, *origin: Any) -> Iterable[Piece]:
         with self._seat.turn(size_bytes) as launcher:
             if launcher is not None:
-                return [self._rows(self._on_device.decode_messages(messages, *origin))]
-            return [*_each(self._decoder.decode_messages(messages, *origin))]
+                return _begun(self._on_device.message_parts(_core.Messages(messages, *origin)))
+            return _each(self._decoder.decode_messages(messages, *origin))
 
-    def _block(self, block: _core.MessageBlock) -> list[Piece]:
+    def _block(self, block: _core.MessageBlock) -> Iterable[Piece]:
         with self._seat.turn(block.value_bytes) as launcher:
             if launcher is not None:
-                return [self._rows(self._on_device.decode(_core.Messages.of_block(block)))]
+                return _begun(self._on_device.message_parts(_core.Messages.of_block(block)))
             done = _each(self._decoder.decode_block(block))
         if not self._details:
             return [*done]
@@ -169,13 +172,10 @@ class Decode:
             for batch, rejects, counts in done
         ]
 
-    def _rows(self, decoded: DeviceDecoded) -> Piece:
-        return self._on_device.rows(decoded), decoded.rejects, decoded.counts
-
-    def _count(self, done: Sequence[Piece]) -> list[tuple[Rows, _core.Batch]]:
-        for _, _, counts in done:
+    def _count(self, done: Iterable[Piece]) -> Iterator[tuple[Rows, _core.Batch]]:
+        for batch, rejects, counts in done:
             self.counts.update(counts)
-        return [(batch, rejects) for batch, rejects, _ in done]
+            yield batch, rejects
 
     def ahead(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
         """Yield each block with what `run` takes for it.
@@ -229,6 +229,12 @@ class Decode:
         batch = _core.import_rows(conform(rows, self.schema), self._core_schema, source, partition, at)
         counts = dict.fromkeys(("messages", "decoded", "rows"), batch.rows)
         return batch, _core.rejects(batch, [], "decode", "", ""), counts
+
+
+def _begun(parts: Iterator[Piece]) -> Iterable[Piece]:
+    """Return the same parts, the first of which is done: it is all, but where memory is short."""
+    first = next(parts)
+    return chain([first], parts)
 
 
 def _each(decoded: Decoded | list[Decoded]) -> list[Decoded]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -139,19 +140,24 @@ def test_lines_are_decoded_in_parts_with_their_positions() -> None:
     text = "\n".join(["", *lines]).encode()
     batch, rejects, counts = _core.Decoder(SCHEMA, {}).decode_lines(text)
     roomy = HostLauncher()
-    DeviceDecoder(roomy, SCHEMA).decode_lines(text)
+    [*DeviceDecoder(roomy, SCHEMA).line_parts(text)]
     for divisor in (2, 4, 8):
         decoder = DeviceDecoder(HostLauncher(limit_bytes=roomy.xp.peak_bytes // divisor), SCHEMA)
         # Whoever keeps rows on the device keeps their memory.
-        parts = [(decoder.to_arrow(part), part.rejects, part.counts) for part in decoder.decode_parts(text)]
-        assert len(parts) >= divisor
-        assert pa.Table.from_batches([rows for rows, _, _ in parts]).combine_chunks().to_batches() == [
-            pa.record_batch(batch)
-        ]
-        assert pa.concat_tables([each for _, each, _ in parts]).equals(pa.table(pa.record_batch(rejects)))
-        assert sum(each["messages"] for _, _, each in parts) == counts["messages"]
+        by_lines = [(rows.to_host(), *rest) for rows, *rest in decoder.line_parts(text)]
+        messages = _core.Messages(text.splitlines()[1:], "push", 0, 2)
+        by_messages = [(rows.to_host(), *rest) for rows, *rest in decoder.message_parts(messages)]
+        for parts in (by_lines, by_messages):
+            assert len(parts) >= divisor
+            assert joined(rows for rows, _, _ in parts) == joined([batch])
+            assert joined(each for _, each, _ in parts) == joined([rejects])
+            assert sum(each["messages"] for _, _, each in parts) == counts["messages"]
     with pytest.raises(DeviceError, match=r"decode of \d+ bytes: the device's memory is short"):
-        [*DeviceDecoder(HostLauncher(limit_bytes=8 << 10), SCHEMA).decode_parts(text)]
+        [*DeviceDecoder(HostLauncher(limit_bytes=8 << 10), SCHEMA).line_parts(text)]
+
+
+def joined(batches: Iterable[_core.Batch]) -> pa.Table:
+    return pa.Table.from_batches([pa.record_batch(each) for each in batches]).combine_chunks()
 
 
 def test_parts_come_in_their_order() -> None:
