@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pipeline import JOB, stream
 
-from omnistream import _core
+from omnistream import Pipeline, _core, parse_job
 from omnistream.device import probe_cuda
 from omnistream.features import OPS, STANDARD, measures_used, parse_feature
 from omnistream.generate import GenerateSpec, generate_blocks
@@ -35,7 +36,7 @@ SECONDS_EACH = 45.0  # what a benchmark may take
 HORIZON_DAYS = 28
 # Of the keys, all of which are timed, so many answers are compared with the CPU's.
 KEYS_COMPARED = 100_000
-# Blocks in flight, end to end: enough that the first copy and the last kernels do not count.
+# Blocks end to end, half as many for the whole pipeline: the first copy and the last kernels hardly count.
 BLOCKS_IN_TURN = 8
 # Of the inputs, so much is compared with the CPU's answer; the rest is more of the same.
 MOST_BYTES_COMPARED = 4 << 20
@@ -336,6 +337,71 @@ def features(bench: Bench) -> None:
     bench.figure("features, all CPUs of this host", some / seconds / 1e6, "M vectors/s", keys=some)
 
 
+# ---- the whole pipeline
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """What a source yields."""
+
+    data: bytes
+    source: str = "bench"
+    partition: int = 0
+    first_position: int = 1
+
+
+def run_pipeline(bench: Bench, device: str, blocks: list[TextBlock]) -> dict[str, list[pa.RecordBatch]]:
+    """Push all blocks through the job of bench/pipeline.py and return its outputs.
+
+    Without duplicates: they are looked up on the CPU, row after row, on either device.
+    """
+    clean = {"rule": JOB["clean"]["rule"]}
+    job = parse_job({**JOB, "job": {"name": "bench", "device": device}, "clean": clean})
+    pipeline = Pipeline(job, clock=lambda: 0, launcher=None if device == "cpu" else bench.launcher)
+    outputs: dict[str, list[pa.RecordBatch]] = {}
+
+    def keep(made: dict[str, list[pa.RecordBatch]]) -> None:
+        for name, batches in made.items():
+            outputs.setdefault(name, []).extend(batches)
+
+    for block, data in pipeline.decode_ahead(blocks):
+        keep(pipeline.push(data, source=block.source, first_position=block.first_position))
+    keep(pipeline.flush())
+    if not pipeline.metrics().balanced:
+        raise AssertionError("the ledger does not balance")
+    return outputs
+
+
+def pipeline(bench: Bench) -> None:
+    """Bytes to closed windows, demand and safety stock: on the device, and on one CPU core."""
+    size = bench.sizes.text_bytes
+    events = max(BLOCKS_IN_TURN // 2 * size // 330, 40)
+    spec = GenerateSpec(**stream(events))
+    blocks, position = [], 1
+    for text in generate_blocks(spec, size):
+        blocks.append(TextBlock(text, first_position=position))
+        position += text.count(b"\n")
+    few = [TextBlock(blocks[0].data[: blocks[0].data.index(b"\n", min(size // 2, MOST_BYTES_COMPARED)) + 1])]
+    got, meant = (run_pipeline(bench, device, few) for device in ("cuda", "cpu"))
+    if {*got} != {*meant} or any(joined(got[name]) != joined(meant[name]) for name in meant):
+        raise AssertionError("the pipelines' outputs differ")
+    size = sum(len(block.data) for block in blocks)
+    took = {
+        "on the device": bench.seconds(lambda: run_pipeline(bench, "cuda", blocks)),
+        "one CPU core": bench.cpu_seconds(lambda: run_pipeline(bench, "cpu", blocks), rounds=1),
+    }
+    for what, seconds in took.items():
+        more = {"bytes": size, "blocks": len(blocks)}
+        if what == "on the device":
+            more["times_one_core"] = float(f"{took['one CPU core'] / seconds:.3g}")
+        bench.figure(f"pipeline, {what}", events / seconds / 1e6, "M events/s", **more)
+        bench.figure(f"pipeline, {what}, bytes", size / seconds / 1e9, "GB/s", **more)
+
+
+def joined(batches: list[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches).combine_chunks()
+
+
 # ---- cuDF
 
 
@@ -380,6 +446,7 @@ ALL: dict[str, Callable[[Bench], None]] = {
     "windows": windows,
     "statistics and safety stock": statistics_and_stock,
     "features": features,
+    "pipeline": pipeline,
     "cuDF": cudf_peer,
 }
 

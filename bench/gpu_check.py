@@ -18,17 +18,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 460.0  # of the eight minutes, what is not kept for writing the results
-REHEARSED_ARCHES = ["sm_90"]
+REHEARSED_ARCH = "sm_90"
 
 
 class Skip(Exception):  # noqa: N818
@@ -43,6 +42,7 @@ class Check:
     started: float = field(default_factory=time.monotonic)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: dict[str, Any] = field(default_factory=dict)
+    kernels: dict[str, dict[str, int]] = field(default_factory=dict)  # what each takes
 
     @property
     def seconds_left(self) -> float:
@@ -114,23 +114,22 @@ def device(check: Check) -> str:
 
 
 def compile_kernels(check: Check) -> str:
-    """Compile every stage for the GPU that is there."""
-    from omnistream.doctor import warm_up
+    """Compile every stage for the GPU that is there, and note what each kernel takes of it."""
+    from omnistream.device import probe_cuda
     from omnistream.kernels import load
 
-    if not load.stages():
-        raise Skip("no stage has CUDA sources")
     if importlib.util.find_spec("cuda.core") is None:
         raise Skip("cuda-core is not installed; CuPy compiles each stage at its first use")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["OMNISTREAM_CACHE_DIR"] = folder
-        start = time.perf_counter()
-        kept = warm_up(REHEARSED_ARCHES if check.rehearse else None)
-        check.figure(
-            "compile all kernels", time.perf_counter() - start, "s", arches=[k["arch"] for k in kept]
-        )
-        del os.environ["OMNISTREAM_CACHE_DIR"]
-    return ", ".join(f"{each['stage']} {each['size_bytes']} bytes" for each in kept)
+    arch = REHEARSED_ARCH if check.rehearse else probe_cuda().gpus[0].arch
+    start = time.perf_counter()
+    for stage in load.stages():
+        used, warnings = load.usage(stage, arch)
+        if warnings:
+            raise RuntimeError(warnings)
+        check.kernels |= {f"{stage}.{name}": asdict(each) for name, each in sorted(used.items())}
+    check.figure("compile all kernels", time.perf_counter() - start, "s", arch=arch)
+    spilling = [name for name, each in check.kernels.items() if each["spilled_bytes"]]
+    return f"{len(check.kernels)} kernels for {arch}; these spill registers: {', '.join(spilling) or 'none'}"
 
 
 def conformance(check: Check) -> str:
@@ -235,6 +234,7 @@ def take(check: Check) -> dict[str, Any]:
         "seconds": round(time.monotonic() - check.started, 1),
         "steps": steps,
         "figures": check.figures,
+        "kernels": check.kernels,
     }
 
 
@@ -261,6 +261,13 @@ def as_markdown(report: dict[str, Any]) -> str:
     for name, figure in report["figures"].items():
         more = ", ".join(f"{key} {value}" for key, value in figure.items() if key not in ("value", "unit"))
         lines.append(f"| {name} | {figure['value']:g} | {figure['unit']} | {more} |")
+    lines += [
+        "",
+        "| kernel | registers | spilled, B | stack, B | shared, B |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, used in report["kernels"].items():
+        lines.append(f"| {name} | {' | '.join(str(each) for each in used.values())} |")
     return "\n".join(lines) + "\n"
 
 

@@ -27,6 +27,8 @@ FIGURES = {
     "window, 500 keys, Zipf, one CPU core",
     "safety stock",
     "features",
+    "pipeline, on the device",
+    "pipeline, one CPU core, bytes",
 }
 COMMAND = [sys.executable, str(ROOT / "bench" / "gpu_check.py")]
 
@@ -53,6 +55,8 @@ def test_the_rehearsal_takes_every_step_and_claims_no_figure(tmp_path: Path) -> 
     assert report["steps"]["sanitizer"]["text"]  # says what is missing
     assert all(figure["rehearsal"] is True for figure in report["figures"].values())
     assert FIGURES - set(report["figures"]) == set()
+    if states["compile"] == "passed":
+        assert {"decode.measure", "window.add_sums"} <= set(report["kernels"])
     if importlib.util.find_spec("cudf") is None:
         assert report["steps"]["benchmarks"]["text"] == "all but; cuDF: cuDF is not installed"
     assert sorted(results.iterdir()) == before
@@ -60,7 +64,7 @@ def test_the_rehearsal_takes_every_step_and_claims_no_figure(tmp_path: Path) -> 
     path = gpu_check().write(report, tmp_path)
     assert json.loads(Path(f"{path}.json").read_text()) == report
     rows = [line for line in Path(f"{path}.md").read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == 4 + len(report["steps"]) + len(report["figures"])
+    assert len(rows) == 6 + len(report["steps"]) + len(report["figures"]) + len(report["kernels"])
 
 
 @pytest.mark.skipif(not probe_cuda().missing, reason="this machine has a GPU: run make gpu-check there")
