@@ -471,6 +471,7 @@ PYBIND11_MODULE(_core, m) {
         .def_readonly("rows", &Batch::rows)
         .def_property_readonly("source", [](const Batch& batch) { return batch.origin->source; })
         .def_property_readonly("partition", [](const Batch& batch) { return batch.origin->partition; })
+        .def_property_readonly("positions", [](const Batch& batch) { return batch.origin->positions; })
         .def_property_readonly("names",
                                [](const Batch& batch) {
                                    std::vector<std::string> names;

@@ -9,6 +9,7 @@ class Batch:
     rows: int
     source: str
     partition: int
+    positions: int  # of a block of lines: how many there were
     names: list[str]
     def row_messages(self) -> bytes:
         """An int32 for each row: which message it is from."""

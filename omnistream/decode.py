@@ -124,8 +124,10 @@ class Decode:
         at = known if first_position is None else first_position
         done: list[Iterable[Piece]] = []
         if is_text and isinstance(self._decoder, _core.Decoder):
-            done.append(self._lines(self._decoder, data, source, partition, at))
-            at += _count_lines(text) if first_position is None else 0
+            pieces = self._lines(self._decoder, data, source, partition, at)
+            done.append(pieces)
+            if first_position is None:
+                at += _positions(pieces, text)
         elif isinstance(data, (list, tuple)):
             done.append(self._messages_of(data, sum(map(len, data)), source, partition, at))
             at += len(data)
@@ -240,6 +242,13 @@ def _begun(parts: Iterator[Piece]) -> Iterable[Piece]:
 def _each(decoded: Decoded | list[Decoded]) -> list[Decoded]:
     """Return what a decoder gave as a list: batches of messages are one, messages that are batches many."""
     return decoded if isinstance(decoded, list) else [decoded]
+
+
+def _positions(pieces: Iterable[Piece], text: bytes | bytearray | memoryview) -> int:
+    """Return how many lines a text has: a decoder on the CPU has counted them."""
+    if isinstance(pieces, list) and isinstance(pieces[0][0], _core.Batch):
+        return pieces[0][0].positions
+    return _count_lines(text)
 
 
 def _count_lines(text: bytes | bytearray | memoryview) -> int:

@@ -1,6 +1,7 @@
 // The decoder's outer face: picks the instruction set, keeps the compiled schema.
 #include "omnistream/decode.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 
@@ -53,6 +54,20 @@ const Isa*& chosen_isa() {
 // Columns of a batch have 32-bit offsets.
 constexpr std::size_t kLargestBlock = std::size_t{1} << 30;
 
+// Blank lines are counted like any other, and the last line may lack its newline.
+std::int64_t lines_of(std::string_view block, const std::vector<Message>& messages) {
+    std::int64_t lines = 0;
+    if (!messages.empty()) {
+        const Message& last = messages.back();
+        lines = last.ordinal + 1;
+        const std::size_t end =
+            block.find('\n', static_cast<std::size_t>(last.data - block.data()) + last.size);
+        block.remove_prefix(end == std::string_view::npos ? block.size() : end + 1);
+    }
+    lines += std::count(block.begin(), block.end(), '\n');
+    return lines + static_cast<std::int64_t>(!block.empty() && block.back() != '\n');
+}
+
 }  // namespace
 
 std::string decode_isa() {
@@ -91,6 +106,7 @@ Status Decoder::decode_lines(std::string_view block, std::shared_ptr<Origin> ori
         return {Code::decode, "a block of more than 1 GiB; cut the input at line ends into smaller ones"};
     const std::lock_guard lock(impl_->busy_);
     const Status status = impl_->kernel_->decode_lines(block, origin.get(), out);
+    origin->positions = lines_of(block, origin->messages);
     out->batch->origin = std::move(origin);
     return status;
 }

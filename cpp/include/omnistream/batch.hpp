@@ -58,6 +58,7 @@ struct Origin {
         keys;  // of messages, for their rejects; data() null: it has none; empty: none has
     // Where all messages lie in one piece of memory: up to here a kernel may load beyond a message's end.
     const char* readable = nullptr;
+    std::int64_t positions = 0;  // of a block of lines: how many there are, blank ones included
 };
 
 // In place of an owner of state: every one.
