@@ -844,13 +844,19 @@ PYBIND11_MODULE(_core, m) {
         without_gil([&] { return encode_columns(*batch, dictionaries, &out); });
         return out;
     });
-    m.def("add_amounts", [](const std::shared_ptr<Batch>& batch, const std::string& quantity,
-                            const std::string& unit_price, const std::string& discount) {
-        std::shared_ptr<Batch> out;
-        std::vector<std::int32_t> overflowed;
-        without_gil([&] { return add_amounts(*batch, quantity, unit_price, discount, &out, &overflowed); });
-        return std::make_pair(out, overflowed);
-    });
+    m.def(
+        "add_amounts",
+        [](const std::shared_ptr<Batch>& batch, const std::string& quantity, const std::string& unit_price,
+           const std::string& discount, const std::vector<std::string>& wanted) {
+            std::shared_ptr<Batch> out;
+            std::vector<std::int32_t> overflowed;
+            without_gil([&] {
+                return add_amounts(*batch, quantity, unit_price, discount, wanted, &out, &overflowed);
+            });
+            return std::make_pair(out, overflowed);
+        },
+        py::arg("batch"), py::arg("quantity"), py::arg("unit_price"), py::arg("discount"),
+        py::arg("wanted") = std::vector<std::string>{"gross_amount", "amount"});
 
     // ---- clean ----
 

@@ -152,8 +152,10 @@ def translate_columns(batch: Batch, translations: dict[str, Translation]) -> Bat
 def encode_columns(batch: Batch, dictionaries: dict[str, Dictionary]) -> Batch:
     """Replace utf8 columns named in `dictionaries` by dictionary columns."""
 
-def add_amounts(batch: Batch, quantity: str, unit_price: str, discount: str) -> tuple[Batch, list[int]]:
-    """Add ``gross_amount`` and ``amount``; rows whose amount overflows are listed."""
+def add_amounts(
+    batch: Batch, quantity: str, unit_price: str, discount: str, wanted: list[str] = ...
+) -> tuple[Batch, list[int]]:
+    """Add ``gross_amount`` and ``amount``, or those wanted; rows in which either overflows are listed."""
 
 ALL_OWNERS: int
 

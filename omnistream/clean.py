@@ -7,12 +7,12 @@ device's is ``kernels/clean.py``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from omnistream import _core
 from omnistream.placement import LANE_BYTES, Seat
-from omnistream.spec import JobSpec
+from omnistream.spec import AMOUNTS, JobSpec
 
 if TYPE_CHECKING:
     from omnistream.kernels.launch import Launcher
@@ -38,14 +38,23 @@ class Clean:
     seat : Seat
     dictionaries : mapping of str to _core.Dictionary
         Those of encode: rows go to a device in their codes.
+    amounts : sequence of str
+        Those of `AMOUNTS` that anybody reads.
     """
 
-    def __init__(self, job: JobSpec, seat: Seat, dictionaries: Mapping[str, _core.Dictionary]) -> None:
+    def __init__(
+        self,
+        job: JobSpec,
+        seat: Seat,
+        dictionaries: Mapping[str, _core.Dictionary],
+        amounts: Sequence[str] = AMOUNTS,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.watermark = _core.Watermark(job.time.max_disorder_ms)
         self._seat = seat
         self._dictionaries = dict(dictionaries)
         self._amount = job.amount
+        self._amounts = list(amounts)
         self._rules = [rule.to_core() for rule in job.rules]
         self._duplicates = None if job.duplicates is None else job.duplicates.to_core()
         self._cleaner = _core.Cleaner(self._rules, job.time.column, self.watermark, self._duplicates)
@@ -75,7 +84,8 @@ class Clean:
         amount = self._amount
         if amount is None:
             return batch, []
-        return _core.add_amounts(batch, amount.quantity, amount.unit_price, amount.discount)
+        names = amount.quantity, amount.unit_price, amount.discount
+        return _core.add_amounts(batch, *names, self._amounts)
 
     def _run_on(self, launcher: Launcher, batch: Rows, now_ms: int) -> tuple[DeviceClean, _core.Batch]:
         from omnistream.kernels.rows import DeviceClean, DeviceRows, flags_of

@@ -29,7 +29,7 @@ from omnistream.errors import MemoryLimitError, StateError
 from omnistream.placement import Placement
 from omnistream.schema import Schema
 from omnistream.sink import REJECT_SCHEMA
-from omnistream.spec import REJECTS, ROWS, JobSpec
+from omnistream.spec import AMOUNTS, REJECTS, ROWS, JobSpec
 from omnistream.window import Windows
 
 if TYPE_CHECKING:
@@ -118,7 +118,9 @@ class Pipeline:
         self.device = placement.device
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
         self._wants_rows = not job.windows or any(sink.output == ROWS for sink in job.sinks)
-        schema = job.schema if self._wants_rows else job.schema.select(_columns_used(job))
+        used = _names_used(job)
+        columns = [field.name for field in job.schema.fields if field.name in used]
+        schema = job.schema if self._wants_rows else job.schema.select(columns)
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
         dictionaries = self.encode.dictionaries
@@ -133,7 +135,8 @@ class Pipeline:
             job.registry,
             placement.seat("decode", refusals.get("decode")),
         )
-        self.clean = Clean(job, placement.seat("clean", refusals.get("clean")), dictionaries)
+        amounts = AMOUNTS if self._wants_rows else [each for each in AMOUNTS if each in used]
+        self.clean = Clean(job, placement.seat("clean", refusals.get("clean")), dictionaries, amounts)
         self.windows = Windows(
             job, placement.seat("window", refusals.get("window"), stays=True), dictionaries
         )
@@ -234,11 +237,7 @@ class Pipeline:
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Return the Arrow schema of every output."""
-        amounts = [
-            pa.field(name, pa.decimal128(19, 4))
-            for name in ("gross_amount", "amount")
-            if self.job.amount is not None
-        ]
+        amounts = [pa.field(name, pa.decimal128(19, 4)) for name in AMOUNTS if self.job.amount is not None]
         types = {"timestamp": pa.timestamp("ms", "UTC"), "int32": pa.int32(), "int64": pa.int64()}
         details = [
             pa.field(name, types.get(type_, pa.utf8())) for name, type_ in self.job.message_columns.items()
@@ -494,6 +493,8 @@ class Pipeline:
 
     def _emit(self, outputs: Outputs, output: str, batches: Iterable[Derived]) -> None:
         for batch in batches:
+            if isinstance(batch, _core.Batch) and batch.rows == 0:
+                continue  # before it costs a round trip to Arrow
             record_batch = pa.record_batch(batch)
             if record_batch.num_rows == 0:
                 continue
@@ -538,8 +539,8 @@ def _known(time_ms: int) -> int | None:
     return None if time_ms == _core.Watermark.NONE else time_ms
 
 
-def _columns_used(job: JobSpec) -> list[str]:
-    """Return the schema's columns that some stage reads."""
+def _names_used(job: JobSpec) -> set[str]:
+    """Return the names of the columns that some stage reads."""
     used = {job.time.column}
     for rule in job.rules:
         core = rule.to_core()
@@ -556,7 +557,7 @@ def _columns_used(job: JobSpec) -> list[str]:
             used.update((measure.column, measure.by))
             if measure.condition is not None:
                 used.add(measure.condition.column)
-    return [field.name for field in job.schema.fields if field.name in used]
+    return used
 
 
 def _identity(job: JobSpec) -> dict[str, str]:

@@ -27,6 +27,7 @@ INTERVAL_COLUMNS = ("window_start", "window_end")
 # Names that every pipeline gives to outputs of its own.
 ROWS = "rows"
 REJECTS = "rejects"
+AMOUNTS = ("gross_amount", "amount")  # columns that clean adds
 
 
 # librdkafka's settings, in the order of the job file.
@@ -423,5 +424,5 @@ def schema_columns(schema: Schema) -> dict[str, str]:
 
 def with_amounts(columns: Mapping[str, str], amount: AmountSpec | None) -> dict[str, str]:
     """Return the types of the rows that windows see: the schema's columns and the amounts."""
-    amounts = {} if amount is None or not columns else {"gross_amount": "decimal", "amount": "decimal"}
+    amounts = {} if amount is None or not columns else dict.fromkeys(AMOUNTS, "decimal")
     return {**columns, **amounts}

@@ -1,5 +1,6 @@
 // A line's amount: quantity x unit_price x (1 - discount), exact, rounded half-even once.
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "omnistream/column_writer.hpp"
@@ -11,7 +12,7 @@ namespace {
 
 using Wide = __int128;
 
-Wide lane(const Column& column, std::int64_t row) {
+std::int64_t lane(const Column& column, std::int64_t row) {
     return column.type == Type::int32 ? column.lanes<std::int32_t>()[row] : column.lanes<std::int64_t>()[row];
 }
 
@@ -19,8 +20,8 @@ int scale_of(const Column& column) {
     return column.type == Type::decimal ? kDecimalScale : 0;
 }
 
-Wide power_of_ten(int exponent) {
-    Wide power = 1;
+std::int64_t power_of_ten(int exponent) {
+    std::int64_t power = 1;
     while (exponent-- > 0) power *= 10;
     return power;
 }
@@ -34,39 +35,131 @@ T divide_half_even(T value, T divisor) {
     return quotient;
 }
 
+// The three factors of an amount, as integers, and the powers of ten that bring it to kDecimalScale.
+struct Factors {
+    Factors(const Column& quantity_given, const Column& unit_price_given, const Column* discount_given)
+        : quantity(quantity_given), unit_price(unit_price_given), discount(discount_given) {
+        const int scale =
+            scale_of(quantity) + scale_of(unit_price) + (discount == nullptr ? 0 : scale_of(*discount));
+        divisor = power_of_ten(std::max(scale - kDecimalScale, 0));
+        multiplier = power_of_ten(std::max(kDecimalScale - scale, 0));
+        one = discount == nullptr ? 1 : power_of_ten(scale_of(*discount));
+    }
+
+    const Column& quantity;
+    const Column& unit_price;
+    const Column* discount;
+    std::int64_t divisor;
+    std::int64_t multiplier;
+    std::int64_t one;
+};
+
+// Null where a factor is, and where int64 cannot hold it.
+void put_amount(const Factors& factors, std::int64_t row, ColumnWriter* amount,
+                std::vector<std::int32_t>* overflowed) {
+    if (!factors.quantity.valid(row) || !factors.unit_price.valid(row)) return amount->put_null();
+    // A product of two lanes fits 127 bits. Past 128 bits the amount is past int64, too: the divisor is
+    // below 2^27.
+    const Column* discount = factors.discount;
+    const Wide share = discount == nullptr || !discount->valid(row)
+                           ? Wide{factors.one}
+                           : static_cast<Wide>(factors.one) - lane(*discount, row);
+    Wide product = static_cast<Wide>(lane(factors.quantity, row)) * lane(factors.unit_price, row);
+    bool overflow = __builtin_mul_overflow(product, share, &product);
+    overflow |= __builtin_mul_overflow(product, Wide{factors.multiplier}, &product);
+    const auto word = static_cast<std::int64_t>(product);
+    const Wide rounded = overflow          ? 0
+                         : product == word ? divide_half_even(word, factors.divisor)
+                                           : divide_half_even(product, Wide{factors.divisor});
+    if (!overflow && rounded == static_cast<std::int64_t>(rounded))
+        return amount->put(static_cast<std::int64_t>(rounded));
+    amount->put_null();
+    overflowed->push_back(static_cast<std::int32_t>(row));
+}
+
+// ---- Blocks whose amounts all fit a word
+
+constexpr std::size_t kBlock = 512;
+
+struct Block {
+    std::int64_t quantity[kBlock];
+    std::int64_t unit_price[kBlock];
+    std::int64_t share[kBlock];
+};
+
+void widen(const Column& column, std::int64_t first, std::size_t count, std::int64_t* out) {
+    if (column.type == Type::int32) {
+        std::copy_n(column.lanes<std::int32_t>() + first, count, out);
+    } else {
+        std::copy_n(column.lanes<std::int64_t>() + first, count, out);
+    }
+}
+
+// Every value is less than 2 to the power of this many bits.
+int bits_of(const std::int64_t* values, std::size_t count) {
+    std::uint64_t bits = 0;
+    for (std::size_t i = 0; i < count; ++i)
+        bits |= static_cast<std::uint64_t>(values[i] ^ (values[i] < 0 ? -1 : 0));
+    return static_cast<int>(std::bit_width(bits)) + 1;  // -2^n has n bits here
+}
+
+// Division by a constant is a multiplication.
+template <std::int64_t kDivisor>
+void multiply(const Block& block, std::size_t count, std::int64_t multiplier, std::int64_t* amounts) {
+    for (std::size_t i = 0; i < count; ++i)
+        amounts[i] =
+            divide_half_even(block.quantity[i] * block.unit_price[i] * block.share[i] * multiplier, kDivisor);
+}
+
+// False when a product of the block may need more than a word.
+bool put_block(const Factors& factors, std::int64_t first, std::size_t count, ColumnWriter* amount) {
+    constexpr int kMostBits = 62;  // twice a remainder must fit, too
+    Block block;
+    widen(factors.quantity, first, count, block.quantity);
+    widen(factors.unit_price, first, count, block.unit_price);
+    int bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(factors.multiplier))) +
+               bits_of(block.quantity, count) + bits_of(block.unit_price, count);
+    if (factors.discount == nullptr) {
+        std::fill_n(block.share, count, 1);
+    } else {
+        widen(*factors.discount, first, count, block.share);
+        if (factors.discount->null_count != 0)
+            for (std::size_t i = 0; i < count; ++i)
+                if (!factors.discount->valid(first + static_cast<std::int64_t>(i))) block.share[i] = 0;
+        if (bits_of(block.share, count) > kMostBits) return false;
+        for (std::size_t i = 0; i < count; ++i) block.share[i] = factors.one - block.share[i];
+        bits += bits_of(block.share, count);
+    }
+    if (bits > kMostBits) return false;
+    if (amount == nullptr) return true;
+    std::int64_t* amounts = amount->put_block(count);
+    if (factors.divisor == 1) {
+        multiply<1>(block, count, factors.multiplier, amounts);
+    } else if (factors.divisor == kDecimalOne) {
+        multiply<kDecimalOne>(block, count, factors.multiplier, amounts);
+    } else {
+        multiply<kDecimalOne * kDecimalOne>(block, count, factors.multiplier, amounts);
+    }
+    return true;
+}
+
 }  // namespace
 
 Column line_amount(const Column& quantity, const Column& unit_price, const Column* discount, std::string name,
-                   std::vector<std::int32_t>* overflowed) {
-    const int scale =
-        scale_of(quantity) + scale_of(unit_price) + (discount == nullptr ? 0 : scale_of(*discount));
-    const Wide divisor = power_of_ten(std::max(scale - kDecimalScale, 0));
-    const Wide multiplier = power_of_ten(std::max(kDecimalScale - scale, 0));
-    const Wide one = discount == nullptr ? 1 : power_of_ten(scale_of(*discount));
-
-    ColumnWriter amount(std::move(name), Type::decimal, static_cast<std::size_t>(quantity.length));
-    for (std::int64_t row = 0; row < quantity.length; ++row) {
-        if (!quantity.valid(row) || !unit_price.valid(row)) {
-            amount.put_null();
+                   std::vector<std::int32_t>* overflowed, Wanted wanted) {
+    const Factors factors(quantity, unit_price, discount);
+    const bool in_blocks = quantity.null_count == 0 && unit_price.null_count == 0;
+    ColumnWriter amount(std::move(name), Type::decimal,
+                        wanted == Wanted::yes ? static_cast<std::size_t>(quantity.length) : 0);
+    for (std::int64_t row = 0; row < quantity.length;) {
+        const auto count = std::min<std::int64_t>(quantity.length - row, kBlock);
+        const std::int64_t end = row + count;
+        if (in_blocks && put_block(factors, row, static_cast<std::size_t>(count),
+                                   wanted == Wanted::yes ? &amount : nullptr)) {
+            row = end;
             continue;
         }
-        // A product of two lanes fits 127 bits. Past 128 bits the amount is past int64, too: the divisor is
-        // below 2^27.
-        const Wide share = discount == nullptr ? 1 : discount->valid(row) ? one - lane(*discount, row) : one;
-        Wide product = lane(quantity, row) * lane(unit_price, row);
-        bool overflow = __builtin_mul_overflow(product, share, &product);
-        overflow |= __builtin_mul_overflow(product, multiplier, &product);
-        // Nearly every product fits a machine word, whose division is ten times as fast.
-        const auto word = static_cast<std::int64_t>(product);
-        const Wide rounded = overflow          ? 0
-                             : product == word ? divide_half_even(word, static_cast<std::int64_t>(divisor))
-                                               : divide_half_even(product, divisor);
-        if (overflow || rounded != static_cast<std::int64_t>(rounded)) {
-            amount.put_null();
-            overflowed->push_back(static_cast<std::int32_t>(row));
-        } else {
-            amount.put(static_cast<std::int64_t>(rounded));
-        }
+        for (; row < end; ++row) put_amount(factors, row, &amount, overflowed);
     }
     return amount.finish();
 }

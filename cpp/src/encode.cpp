@@ -112,23 +112,26 @@ Status translate_columns(const Batch& batch,
 }
 
 Status add_amounts(const Batch& batch, const std::string& quantity, const std::string& unit_price,
-                   const std::string& discount, std::shared_ptr<Batch>* out,
-                   std::vector<std::int32_t>* overflowed) {
+                   const std::string& discount, const std::vector<std::string>& wanted,
+                   std::shared_ptr<Batch>* out, std::vector<std::int32_t>* overflowed) {
     const Column* units = batch.find(quantity);
     const Column* price = batch.find(unit_price);
     const Column* rebate = discount.empty() ? nullptr : batch.find(discount);
     if (units == nullptr || price == nullptr)
         return {Code::schema, "amounts need the columns '" + quantity + "' and '" + unit_price + "'"};
-    Column gross = line_amount(*units, *price, nullptr, "gross_amount", overflowed);
+    const auto of = [&wanted](const char* name) {
+        return std::find(wanted.begin(), wanted.end(), name) == wanted.end() ? Wanted::no : Wanted::yes;
+    };
+    *out = std::make_shared<Batch>(batch);
     std::vector<std::int32_t> also;
-    Column net = line_amount(*units, *price, rebate, "amount", &also);
+    Column gross = line_amount(*units, *price, nullptr, "gross_amount", overflowed, of("gross_amount"));
+    if (of("gross_amount") == Wanted::yes) (*out)->columns.push_back(std::move(gross));
+    Column net = line_amount(*units, *price, rebate, "amount", &also, of("amount"));
+    if (of("amount") == Wanted::yes) (*out)->columns.push_back(std::move(net));
     // A discount below zero raises an amount, so either list may hold rows that the other lacks.
     overflowed->insert(overflowed->end(), also.begin(), also.end());
     std::sort(overflowed->begin(), overflowed->end());
     overflowed->erase(std::unique(overflowed->begin(), overflowed->end()), overflowed->end());
-    *out = std::make_shared<Batch>(batch);
-    (*out)->columns.push_back(std::move(gross));
-    (*out)->columns.push_back(std::move(net));
     return {};
 }
 

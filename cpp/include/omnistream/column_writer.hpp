@@ -42,6 +42,14 @@ public:
             std::memcpy(at, &narrow, sizeof narrow);
         }
     }
+    // As many int64 lanes, for the caller to fill.
+    std::int64_t* put_block(std::size_t count) {
+        length_ += static_cast<std::int64_t>(count);
+        if (null_count_ != 0) validity_.resize(static_cast<std::size_t>((length_ + 7) >> 3), 0xff);
+        const std::size_t begin = values_.size();
+        values_.resize(begin + count * sizeof(std::int64_t));
+        return reinterpret_cast<std::int64_t*>(values_.data() + begin);
+    }
     void put_float(double value) {
         put_valid();
         std::memcpy(next_lane(), &value, sizeof value);

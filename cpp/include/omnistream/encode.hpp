@@ -42,9 +42,10 @@ Status translate_columns(const Batch& batch,
                          std::shared_ptr<Batch>* out);
 
 // Two more columns: gross_amount = quantity x unit_price, amount = the same x (1 - discount), rounded
-// half-even. Rows whose amount int64 cannot hold have nulls there and are listed.
+// half-even, or those of them that are wanted. Rows whose amount int64 cannot hold, wanted or not, have nulls
+// there and are listed.
 Status add_amounts(const Batch& batch, const std::string& quantity, const std::string& unit_price,
-                   const std::string& discount, std::shared_ptr<Batch>* out,
-                   std::vector<std::int32_t>* overflowed);
+                   const std::string& discount, const std::vector<std::string>& wanted,
+                   std::shared_ptr<Batch>* out, std::vector<std::int32_t>* overflowed);
 
 }  // namespace omnistream

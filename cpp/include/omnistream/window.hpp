@@ -147,7 +147,10 @@ private:
 
 // A line's amount: quantity x unit_price x (1 - discount), rounded half-even to scale 4. Null where an
 // operand is null (a null discount is none); an amount that int64 cannot hold is null and its row is listed.
+// Of an amount that is not wanted only those rows are found; the column is good for nothing then.
+enum class Wanted : std::uint8_t { no, yes };
 [[nodiscard]] Column line_amount(const Column& quantity, const Column& unit_price, const Column* discount,
-                                 std::string name, std::vector<std::int32_t>* overflowed);
+                                 std::string name, std::vector<std::int32_t>* overflowed,
+                                 Wanted wanted = Wanted::yes);
 
 }  // namespace omnistream
