@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omnistream import _core
 from omnistream.schema import Field, Schema
 from tests import reference, strategies
-from tests.engines import CpuEngine, ReferenceEngine
+from tests.engines import CpuEngine, ReferenceEngine, device_engine
 
 TEXTS = st.lists(st.one_of(st.text("ab", max_size=20), strategies.TEXTS), max_size=60)
 
@@ -130,8 +130,9 @@ def decimal_text(value: int | None) -> str:
 
 
 @pytest.mark.parametrize("quantity_type", LINE)
+@pytest.mark.parametrize("name", ["cpu", "cuda-host"])
 @given(st.lists(st.tuples(LANES, LANES, LANES), max_size=8))
-def test_amounts_of_all_sizes(quantity_type: str, lines: list[tuple[int | None, ...]]) -> None:
+def test_amounts_of_all_sizes(name: str, quantity_type: str, lines: list[tuple[int | None, ...]]) -> None:
     def quantity_text(value: int | None) -> str:
         if quantity_type == "decimal":
             return decimal_text(value)
@@ -143,4 +144,5 @@ def test_amounts_of_all_sizes(quantity_type: str, lines: list[tuple[int | None, 
         (quantity_text(quantity), decimal_text(price), decimal_text(share))
         for quantity, price, share in lines
     ]
-    assert amounts(CpuEngine(), quantity_type, texts) == amounts(ReferenceEngine(), quantity_type, texts)
+    engine = CpuEngine() if name == "cpu" else device_engine(name)
+    assert amounts(engine, quantity_type, texts) == amounts(ReferenceEngine(), quantity_type, texts)

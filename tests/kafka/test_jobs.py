@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from omnistream import _core, run_kafka
 from omnistream.errors import OmnistreamError, SinkError, SourceError
 from omnistream.job import parse_job
 from omnistream.pipeline import Metrics, Pipeline
+from omnistream.placement import LAUNCHER_VARIABLE
 from omnistream.run import Progress, RunResult, Stop, run_job
 from tests.kafka.broker import USERS, Cluster
 from tests.kafka.topics import Kafka
@@ -140,6 +142,26 @@ def check(found: dict[bytes, dict[str, Any]], stream: list[bytes]) -> None:
 
 
 # --- what goes in comes out -----------------------------------------------------------------------
+
+
+def test_a_device_takes_blocks_of_a_topic(
+    kafka: Kafka, stream: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LAUNCHER_VARIABLE, "host")
+    some = stream[:3_000]
+    topic = kafka.topic(PARTITIONS, "orders")
+    kafka.produce(topic, some, keys=map(store_of, some))
+    job = job_of(kafka, topic, tmp_path, job__device="cuda")
+    done = run(job)
+    check(results(kafka, job), some)
+    _, wanted = expected(some)
+    assert done.metrics.balanced
+    assert 0 < done.metrics.rejected_messages <= done.metrics.left_to_cpu < 100
+    for name in ("messages", "decoded", "rows", "duplicates", "late", "aggregated", "rejects"):
+        assert getattr(done.metrics, name) == getattr(wanted, name), name
+    letters = Counter(message.value() for message in kafka.read(job["dead_letter"]["topic"]))
+    assert letters.total() == wanted.rejected_messages + wanted.duplicates
+    assert letters <= Counter(some)
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once", None])
