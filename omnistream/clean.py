@@ -15,6 +15,7 @@ from omnistream.placement import LANE_BYTES, Seat
 from omnistream.spec import AMOUNTS, JobSpec
 
 if TYPE_CHECKING:
+    from omnistream.kernels.clean import DeviceCleaner
     from omnistream.kernels.launch import Launcher
     from omnistream.kernels.rows import DeviceClean, DeviceRows
 
@@ -58,13 +59,9 @@ class Clean:
         self._rules = [rule.to_core() for rule in job.rules]
         self._duplicates = None if job.duplicates is None else job.duplicates.to_core()
         self._cleaner = _core.Cleaner(self._rules, job.time.column, self.watermark, self._duplicates)
-        if seat.launcher is not None:
-            from omnistream.kernels.clean import DeviceCleaner
-
-            self._types = job.columns
-            self._on_device = DeviceCleaner(
-                seat.launcher, self._rules, job.time.column, self.watermark, job.time.max_disorder_ms
-            )
+        self._on_device: DeviceCleaner | None = None  # made for the first batch that goes there
+        self._time = job.time
+        self._types = job.columns
 
     def run(self, batch: Rows, now_ms: int) -> tuple[CleanRows, _core.Batch]:
         """Return the surviving rows, with their amounts, and the rejects."""
@@ -88,8 +85,13 @@ class Clean:
         return _core.add_amounts(batch, *names, self._amounts)
 
     def _run_on(self, launcher: Launcher, batch: Rows, now_ms: int) -> tuple[DeviceClean, _core.Batch]:
+        from omnistream.kernels.clean import DeviceCleaner
         from omnistream.kernels.rows import DeviceClean, DeviceRows, flags_of
 
+        if self._on_device is None:
+            time, watermark = self._time, self.watermark
+            given = (self._rules, time.column, watermark, time.max_disorder_ms)
+            self._on_device = DeviceCleaner(launcher, *given)
         device, amount = self._on_device, self._amount
         flags: Any = None
         if isinstance(batch, _core.Batch):

@@ -28,6 +28,8 @@ from omnistream.schema import Schema
 from omnistream.spec import JobSpec, KafkaSettings, KafkaSpec, MessageSpec
 
 if TYPE_CHECKING:
+    from omnistream.kernels.decode import DeviceDecoder
+    from omnistream.kernels.launch import Launcher
     from omnistream.kernels.rows import DeviceRows
 
 NEWLINE = ord("\n")
@@ -96,10 +98,8 @@ class Decode:
         parallel = threads > 1 and self._messages.format == "json"
         self._ahead = DecodeAhead(self._core_schema, dictionaries, threads - 1) if parallel else None
         self._seat = seat
-        if seat.launcher is not None:
-            from omnistream.kernels.decode import DeviceDecoder
-
-            self._on_device = DeviceDecoder(seat.launcher, self._core_schema, dictionaries)
+        self._dictionaries = dictionaries
+        self._device_decoder: DeviceDecoder | None = None  # made for the first block that goes there
         self.next_position: dict[tuple[str, int], int] = {}  # of messages that come without one
 
     def run(
@@ -145,12 +145,19 @@ class Decode:
     def _lines(self, decoder: _core.Decoder, text: Any, *origin: Any) -> Iterable[Piece]:
         with self._seat.turn(len(text)) as launcher:
             if launcher is not None:
-                return _begun(self._on_device.line_parts(text, *origin))
+                return _begun(self._on_device(launcher).line_parts(text, *origin))
             return [decoder.decode_lines(text, *origin)]
+
+    def _on_device(self, launcher: Launcher) -> DeviceDecoder:
+        if self._device_decoder is None:
+            from omnistream.kernels.decode import DeviceDecoder
+
+            self._device_decoder = DeviceDecoder(launcher, self._core_schema, self._dictionaries)
+        return self._device_decoder
 
     def _is_sent(self, data: Any) -> bool:
         """Whether `ahead` has sent a block to the device already."""
-        if self._seat.launcher is None:
+        if self._device_decoder is None:
             return False
         from omnistream.kernels.copies import Block
 
@@ -159,13 +166,13 @@ class Decode:
     def _messages_of(self, messages: Any, size_bytes: int, *origin: Any) -> Iterable[Piece]:
         with self._seat.turn(size_bytes) as launcher:
             if launcher is not None:
-                return _begun(self._on_device.message_parts(_core.Messages(messages, *origin)))
+                return _begun(self._on_device(launcher).message_parts(_core.Messages(messages, *origin)))
             return _each(self._decoder.decode_messages(messages, *origin))
 
     def _block(self, block: _core.MessageBlock) -> Iterable[Piece]:
         with self._seat.turn(block.value_bytes) as launcher:
             if launcher is not None:
-                return _begun(self._on_device.message_parts(_core.Messages.of_block(block)))
+                return _begun(self._on_device(launcher).message_parts(_core.Messages.of_block(block)))
             done = _each(self._decoder.decode_block(block))
         if not self._details:
             return [*done]
@@ -184,18 +191,20 @@ class Decode:
 
         It is decoded in other threads, where there are any; or on its way to the device.
         """
-        if self._seat.launcher is not None and self._seat.costs is None:
-            return self._send_ahead(blocks)
+        if self._seat.fixed and (launcher := self._seat.placement.launcher()) is not None:
+            return self._send_ahead(self._on_device(launcher), blocks)
         if self._ahead is None:
             return ((block, block.data) for block in blocks)
         return self._ahead.run(blocks, self._seat.choose)
 
-    def _send_ahead(self, blocks: Iterable[AnyBlock]) -> Iterator[tuple[AnyBlock, Any]]:
+    def _send_ahead(
+        self, decoder: DeviceDecoder, blocks: Iterable[AnyBlock]
+    ) -> Iterator[tuple[AnyBlock, Any]]:
         """Copy each block to the device while the one before it is worked on."""
         before: tuple[AnyBlock, Any] | None = None
         for block in blocks:
             is_text = isinstance(block.data, (bytes, bytearray, memoryview))
-            sent = block, self._on_device.send(block.data) if is_text else block.data
+            sent = block, decoder.send(block.data) if is_text else block.data
             if before is not None:
                 yield before
             before = sent
@@ -213,7 +222,7 @@ class Decode:
         if self._messages.format == "arrow":
             return f"Arrow IPC to {len(self.schema.fields)} columns"
         layouts = f"learnt layouts ({_core.decode_isa()})"
-        how = layouts if self._seat.launcher is None else f"a thread a message; the CPU by {layouts}"
+        how = layouts if not self._seat.able else f"a thread a message; the CPU by {layouts}"
         return f"JSON to {len(self.schema.fields)} columns by {how}{dropped}"
 
     def snapshot(self) -> list[dict[str, Any]]:

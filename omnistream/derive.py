@@ -27,8 +27,10 @@ def refusal(job: JobSpec, device: str) -> str | None:
     """Return why nothing that a job derives is computed on a device, or None: features are, by Numba."""
     if not any(isinstance(spec, FeaturesSpec) for spec in job.derives):
         return "statistics of demand are exact 128-bit moments" if job.derives else "there is none"
+    if job.device != "cuda":
+        return "histories do not move: with auto they are the CPU's"
     if device != "cuda":
-        return "Numba compiles for CUDA alone"
+        return "Numba's kernels have no launcher on the CPU"
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed: pip install 'omnistream[gpu]'"
     return None

@@ -169,9 +169,9 @@ def choose_device(wanted: str) -> Device:
     """
     if wanted == "cpu":
         return Device("cpu", "asked for")
-    cuda, missing = probe_cuda(), missing_for_cuda()
-    if missing:
-        return fall_back(wanted, missing[0], bool(cuda.hardware or cuda.gpus))
+    cuda = probe_cuda()
+    if cuda.missing:
+        return fall_back(wanted, cuda.missing[0], bool(cuda.hardware or cuda.gpus))
     gpu = max(cuda.gpus, key=lambda gpu: gpu.capability)
     return Device("cuda", f"asked for: {gpu.name}" if wanted == "cuda" else f"{gpu.name} can be used")
 
@@ -194,11 +194,6 @@ def fall_back(wanted: str, missing: Missing, worth_a_warning: bool = True) -> De
         level = logging.WARNING if worth_a_warning else logging.INFO
         log.log(level, "device cpu: %s; %s", missing.what, missing.fix)
     return Device("cpu", missing.what)
-
-
-def missing_for_cuda() -> list[Missing]:
-    """Return what keeps pipelines from running on a GPU here; empty when they can."""
-    return list(probe_cuda().missing)
 
 
 # ---- auto: is a batch worth the trip? ----

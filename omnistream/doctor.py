@@ -13,7 +13,7 @@ from typing import Any
 
 from omnistream import _core
 from omnistream.cache import cache_dir
-from omnistream.device import Cuda, missing_for_cuda, probe_cuda
+from omnistream.device import Cuda, probe_cuda
 from omnistream.errors import DeviceError
 
 # What a package is for, by the names that its distributions have.
@@ -33,7 +33,8 @@ _COPY_BYTES = 256 << 20
 
 def examine() -> dict[str, Any]:
     """Return all findings, in JSON types."""
-    cuda, missing = probe_cuda(), missing_for_cuda()
+    cuda = probe_cuda()
+    missing = cuda.missing
     cache = cache_dir()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
     return {

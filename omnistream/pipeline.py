@@ -24,6 +24,7 @@ from omnistream.clean import Clean
 from omnistream.decode import Decode
 from omnistream.decode_ahead import AnyBlock
 from omnistream.derive import Derive, Derived
+from omnistream.device import Device
 from omnistream.encode import Encode
 from omnistream.errors import MemoryLimitError, StateError
 from omnistream.placement import Placement
@@ -115,7 +116,6 @@ class Pipeline:
     ) -> None:
         self.job = job
         self._placement = placement = Placement(job.device, launcher)
-        self.device = placement.device
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
         self._wants_rows = not job.windows or any(sink.output == ROWS for sink in job.sinks)
         used = _names_used(job)
@@ -124,7 +124,7 @@ class Pipeline:
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
         dictionaries = self.encode.dictionaries
-        refusals = self._refusals(schema) if placement.launcher is not None else {}
+        refusals = self._refusals(schema) if placement.usable else {}
         kafka = job.source.kafka if job.source else None
         self.decode = Decode(
             schema,
@@ -140,11 +140,16 @@ class Pipeline:
         self.windows = Windows(
             job, placement.seat("window", refusals.get("window"), stays=True), dictionaries
         )
-        features = placement.seat("derive", refusals.get("derive"), measured=False)
-        self.derive = Derive(job, "cpu" if features.launcher is None else "cuda")
+        features = placement.seat("derive", refusals.get("derive"))
+        self.derive = Derive(job, "cuda" if features.fixed else "cpu")
         placement.check()
         self._rejects: Counter[str] = Counter()
         self._emitted: Counter[str] = Counter()
+
+    @property
+    def device(self) -> Device:
+        """The device of the stages that have kernels, and why it was taken."""
+        return self._placement.device
 
     def push(
         self, data: Any, *, source: str = "push", partition: int = 0, first_position: int | None = None

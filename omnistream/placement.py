@@ -8,6 +8,7 @@ job asks; with ``"auto"`` where batches of that size were faster.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from omnistream.errors import DeviceError
 if TYPE_CHECKING:
     from omnistream.kernels.launch import Launcher
 
+log = logging.getLogger(__name__)
+
 # Set to "host" the kernels run on the CPU: to rehearse a job without a GPU, slowly.
 LAUNCHER_VARIABLE = "OMNISTREAM_CUDA_LAUNCHER"
 # Those with CUDA sources; encode's work is a part of decode.
@@ -29,75 +32,11 @@ KERNEL_STAGES = ("decode", "clean", "encode", "window")
 LANE_BYTES = 8
 
 
-@dataclass
-class Seat:
-    """Where one stage runs.
-
-    Attributes
-    ----------
-    stage : str
-    launcher : Launcher or None
-        The device, if there is one and the stage has kernels.
-    why : str
-        Why it runs where it does, where that is not what the job asks of all stages.
-    costs : Costs or None
-        What batches took; None: all go to the device.
-    stays : bool
-        The stage has state, which would have to move: once both devices are measured it stays.
-    """
-
-    stage: str
-    launcher: Launcher | None
-    why: str = ""
-    costs: Costs | None = None
-    stays: bool = False
-    _chosen: str = ""
-    _settled: bool = False
-
-    def choose(self, size_bytes: int) -> bool:
-        """Return whether a batch is for the device."""
-        if self.launcher is None:
-            return False
-        if self.costs is None:
-            return True
-        if not self._settled:
-            device = self.costs.choose(self.stage, size_bytes)
-            self._chosen, self.why = device.name, device.reason
-            self._settled = self.stays and self.costs.is_measured(self.stage, size_bytes)
-        return self._chosen == "cuda"
-
-    @contextmanager
-    def turn(self, size_bytes: int) -> Iterator[Launcher | None]:
-        """Give the device if the batch is for it, else None; note what the work takes."""
-        launcher = self.launcher if self.choose(size_bytes) else None
-        if self.costs is None or self.launcher is None or self._settled:
-            yield launcher
-            return
-        start = time.perf_counter()
-        yield launcher
-        self.launcher.wait()
-        self.note("cpu" if launcher is None else "cuda", size_bytes, time.perf_counter() - start)
-
-    def note(self, device: str, size_bytes: int, seconds: float) -> None:
-        """Remember what a batch took."""
-        if self.costs is not None:
-            self.costs.observe(self.stage, device, size_bytes, seconds)
-
-    @property
-    def device(self) -> str:
-        """Return the device's name, ``cpu`` or, before the first batch of an ``auto`` job, ``auto``."""
-        if self.launcher is None:
-            return "cpu"
-        if self.costs is None:
-            return self.launcher.name
-        return {"": "auto", "cpu": "cpu"}.get(self._chosen, self.launcher.name)
-
-
-ON_CPU = Seat("", None)
-
-
 class Placement:
     """The device of a pipeline, and the seats of its stages.
+
+    CuPy and the kernels are loaded here when the job insists on them, and with ``auto`` for the first batch
+    that is worth the trip.
 
     Parameters
     ----------
@@ -113,15 +52,49 @@ class Placement:
 
     def __init__(self, wanted: str, launcher: Launcher | None = None) -> None:
         self.wanted = wanted
-        self.device, self.launcher = _open(wanted, launcher)
-        self._costs = Costs() if wanted == "auto" else None
+        self.costs = Costs() if wanted == "auto" else None
         self.seats: dict[str, Seat] = {}
+        self._launcher: Launcher | None = None
+        if wanted == "cpu":
+            self.device = choose_device(wanted)
+        elif launcher is not None:
+            self.device, self._launcher = Device(launcher.name, "as the caller wants"), launcher
+        elif os.environ.get(LAUNCHER_VARIABLE) == "host":
+            self.device = Device("cuda-host", "the kernels run on the CPU, as a rehearsal")
+        else:
+            self.device = choose_device(wanted)
+        if wanted == "cuda":
+            self.launcher()
 
-    def seat(self, stage: str, refusal: str | None, stays: bool = False, measured: bool = True) -> Seat:
+    @property
+    def usable(self) -> bool:
+        """Whether there is a device, as far as is known."""
+        return self.device.name != "cpu"
+
+    def launcher(self) -> Launcher | None:
+        """Return the device with its kernels ready, or None when it turns out that they cannot be used.
+
+        Raises
+        ------
+        DeviceError
+            In the latter case, when the job insists on CUDA.
+        """
+        if self._launcher is not None or not self.usable:
+            return self._launcher
+        try:
+            launcher = _new_launcher(self.device.name)
+            launcher.load(KERNEL_STAGES)
+        except (DeviceError, RuntimeError) as error:  # CuPy's own are RuntimeErrors
+            missing = Missing(str(error).splitlines()[0], "see what omnistream doctor says")
+            self.device = fall_back(self.wanted, missing)
+            return None
+        log.info("device %s: %s", self.device.name, self.device.reason)
+        self._launcher = launcher
+        return launcher
+
+    def seat(self, stage: str, refusal: str | None, stays: bool = False) -> Seat:
         """Give a stage its seat; `refusal` says why it is not on the device, if it is not."""
-        launcher = self.launcher if refusal is None else None
-        why = refusal if refusal is not None and self.launcher is not None else ""
-        self.seats[stage] = Seat(stage, launcher, why, self._costs if measured else None, stays)
+        self.seats[stage] = Seat(stage, self, refusal, stays)
         return self.seats[stage]
 
     def check(self) -> None:
@@ -132,32 +105,94 @@ class Placement:
         DeviceError
             With the reason of each stage.
         """
-        if self.wanted != "cuda" or any(seat.launcher is not None for seat in self.seats.values()):
+        if self.wanted != "cuda" or any(seat.able for seat in self.seats.values()):
             return
         reasons = "; ".join(f"{seat.stage}: {seat.why}" for seat in self.seats.values())
         raise DeviceError(f'device = "cuda": no stage of the job has kernels; {reasons}; use device = "auto"')
 
 
-def _open(wanted: str, launcher: Launcher | None) -> tuple[Device, Launcher | None]:
-    if wanted == "cpu":
-        return choose_device(wanted), None
-    if launcher is None and os.environ.get(LAUNCHER_VARIABLE) == "host":
-        device = Device("cuda-host", "the kernels run on the CPU, as a rehearsal")
-    elif launcher is None:
-        device = choose_device(wanted)
-    else:
-        return Device(launcher.name, "as the caller wants"), launcher
-    if device.name == "cpu":
-        return device, None
-    try:
-        launcher = _launcher(device.name)
-        launcher.load(KERNEL_STAGES)
-    except (DeviceError, RuntimeError) as error:  # CuPy's own are RuntimeErrors
-        return fall_back(wanted, Missing(str(error).splitlines()[0], "see what omnistream doctor says")), None
-    return device, launcher
+@dataclass
+class Seat:
+    """Where one stage runs.
+
+    Attributes
+    ----------
+    stage : str
+    placement : Placement
+        Has the device.
+    refusal : str or None
+        Why the stage is never there.
+    stays : bool
+        The stage has state, which would have to move: once both devices are measured it stays.
+    """
+
+    stage: str
+    placement: Placement
+    refusal: str | None = None
+    stays: bool = False
+    _chosen: Device | None = None
+    _measured: bool = False
+
+    @property
+    def able(self) -> bool:
+        """Whether some batch may be worked on on the device."""
+        return self.refusal is None and self.placement.usable
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all batches are."""
+        return self.able and self.placement.costs is None
+
+    def choose(self, size_bytes: int) -> bool:
+        """Return whether a batch is for the device."""
+        costs = self.placement.costs
+        if not self.able or costs is None:
+            return self.able
+        if self._chosen is None or not (self.stays and self._measured):
+            self._chosen = costs.choose(self.stage, size_bytes)
+            if not self._measured and costs.is_measured(self.stage, size_bytes):
+                self._measured = True
+                log.info("%s on %s: %s", self.stage, self._chosen.name, self._chosen.reason)
+        return self._chosen.name == "cuda"
+
+    @contextmanager
+    def turn(self, size_bytes: int) -> Iterator[Launcher | None]:
+        """Give the device if the batch is for it, else None; note what the work takes."""
+        launcher = self.placement.launcher() if self.choose(size_bytes) else None
+        start = time.perf_counter()
+        yield launcher
+        if self.placement.costs is not None and self.able and not (self.stays and self._measured):
+            if launcher is not None:
+                launcher.wait()
+            self.note("cpu" if launcher is None else "cuda", size_bytes, time.perf_counter() - start)
+
+    def note(self, device: str, size_bytes: int, seconds: float) -> None:
+        """Remember what a batch took."""
+        if self.placement.costs is not None:
+            self.placement.costs.observe(self.stage, device, size_bytes, seconds)
+
+    @property
+    def device(self) -> str:
+        """Return the device's name, ``cpu`` or, before the first batch of an ``auto`` job, ``auto``."""
+        if not self.able:
+            return "cpu"
+        if self.placement.costs is not None and self._chosen is None:
+            return "auto"
+        name = self.placement.device.name if self.fixed or self._chosen is None else self._chosen.name
+        return self.placement.device.name if name == "cuda" else name
+
+    @property
+    def why(self) -> str:
+        """Return why it runs there, where that is not what the job asks of all stages."""
+        if not self.placement.usable:
+            return ""
+        return self.refusal or (self._chosen.reason if self._chosen else "")
 
 
-def _launcher(name: str) -> Launcher:
+ON_CPU = Seat("", Placement("cpu"))
+
+
+def _new_launcher(name: str) -> Launcher:
     from omnistream.kernels.launch import CudaLauncher, HostLauncher
 
     if name == "cuda-host":

@@ -53,11 +53,11 @@ class Windows:
         self._on_device: dict[str, DeviceWindow] = {}
         self._specs = job.windows
         self._seat = seat
-        self._refusals = refusals(job) if seat.launcher is not None else {}
+        self._refusals = refusals(job) if seat.able else {}
         self._columns = columns
         self._dictionaries = dict(dictionaries)
-        if seat.launcher is not None and seat.costs is None:
-            self._move(seat.launcher)
+        if seat.fixed:
+            self._move(seat.placement.launcher())
         self.aggregated = 0  # rows that every window took
         self.late = 0  # rows that at least one window refused
 
@@ -65,7 +65,7 @@ class Windows:
         """Aggregate the rows; return rejects for those that came late."""
         with self._seat.turn(clean.rows * len(self._columns) * LANE_BYTES) as launcher:
             self._move(launcher)
-            refused = self._push(clean)
+            refused = self._push(clean, launcher)
         self.late += len(refused)
         self.aggregated += clean.rows - len(refused)
         by_windows: defaultdict[str, list[int]] = defaultdict(list)
@@ -73,10 +73,10 @@ class Windows:
             by_windows[", ".join(refused[row])].append(row)
         return [_late(clean, rows, names) for names, rows in by_windows.items()]
 
-    def _push(self, clean: CleanRows) -> Mapping[int, list[str]]:
+    def _push(self, clean: CleanRows, launcher: Launcher | None) -> Mapping[int, list[str]]:
         """Return which rows came late, and for which windows."""
         refused: defaultdict[int, list[str]] = defaultdict(list)
-        lanes = self._lanes(clean) if self._on_device else None
+        lanes = self._lanes(clean, launcher) if launcher is not None and self._on_device else None
         for name in self._cores:
             on_device = self._on_device.get(name)
             if on_device is None:
@@ -88,15 +88,14 @@ class Windows:
                 refused[row].append(name)
         return refused
 
-    def _lanes(self, clean: CleanRows) -> Lanes:
+    def _lanes(self, clean: CleanRows, launcher: Launcher) -> Lanes:
         """Return the rows on the device; once for all windows."""
         if not isinstance(clean, _core.CleanBatch):
             return clean.lanes()
         from omnistream.kernels.columns import upload
 
-        assert self._seat.launcher is not None
         used = {name: None for window in self._on_device.values() for name in window.columns_used()}
-        return upload(self._seat.launcher, clean, used, self._columns, self._dictionaries)
+        return upload(launcher, clean, used, self._columns, self._dictionaries)
 
     def _move(self, launcher: Launcher | None) -> None:
         """Bring the windows that have a kernel to where the next rows are worked on."""
