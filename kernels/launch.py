@@ -58,6 +58,9 @@ class Launcher(Protocol):
     def launch(self, stage: str, kernel: str, blocks: int, threads: int, *arguments: Any) -> None:
         """Start a kernel; a later call on the same launcher sees what it wrote. No blocks: nothing to do."""
 
+    def bind(self) -> None:
+        """Make the device the calling thread's."""
+
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
         """Return a copy in host memory; waits for what was launched before."""
 
@@ -197,6 +200,9 @@ class HostLauncher:
             self.trace.append(kernel)
         if function(kernel.encode(), blocks, threads, len(values), sizes, pointers, self.order, text, 256):
             raise DeviceError(f"{stage}: {text.value.decode()}")
+
+    def bind(self) -> None:
+        """Nothing to do: any thread may use it, one at a time."""
 
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
         """Return a copy outside of this launcher's memory."""

@@ -697,14 +697,10 @@ class DeviceWindow:
         DeviceError
             When memory is short; nothing has been closed.
         """
-        self._check()
-        self._closed_ms = max(self._closed_ms, watermark_ms)
-        if max(self._floors_ms.values(), default=MOST) <= self._closed_ms:
-            self._floors_ms = {}
-        last_start = self._last_final_start()
-        if self._least_start is None or last_start is None or self._least_start > last_start:
+        last_start = self._move_on(watermark_ms)
+        if last_start is None:
             return []
-        words = self._take_final(last_start)
+        words, _ = self._take_final(last_start)
         groups_part = self._groups_part(words[np.argsort(_starts(words), kind="stable")])
         schema = self._nothing_closes["groups"].schema
         self._closing.restore({**self._nothing_closes, "groups": _batch(groups_part.columns, schema)})
@@ -713,8 +709,37 @@ class DeviceWindow:
         self._forget_texts()
         return closed
 
-    def _take_final(self, last_start: int) -> np.ndarray:
-        """Return the words of the groups that are final, and keep the others."""
+    def take_final(self, watermark_ms: int) -> dict[str, Any] | None:
+        """Remove what the watermark has made final; return it as `snapshot` does, or None for nothing.
+
+        For a key that has groups on other devices, too: `kernels.spread`.
+        """
+        last_start = self._move_on(watermark_ms)
+        if last_start is None:
+            return None
+        words, values = self._take_final(last_start, values=True)
+        order = np.argsort(_starts(words), kind="stable")
+        parts = {
+            **self._empty,
+            "groups": self._groups_part(words[order]),
+            "distinct": self._distinct_part(words, order, values),
+        }
+        self._forget_texts()
+        return parts
+
+    def _move_on(self, watermark_ms: int) -> int | None:
+        """Take in the watermark; return the start of the last window to close, or None."""
+        self._check()
+        self._closed_ms = max(self._closed_ms, watermark_ms)
+        if max(self._floors_ms.values(), default=MOST) <= self._closed_ms:
+            self._floors_ms = {}
+        last_start = self._last_final_start()
+        if self._least_start is None or last_start is None or self._least_start > last_start:
+            return None
+        return last_start
+
+    def _take_final(self, last_start: int, values: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the words of the groups that are final, and their distinct values; keep the others."""
         stage, groups, stride = self._stage, self._groups, self._stride
         try:
             closing = self._xp.empty(groups, np.uint8)
@@ -727,12 +752,18 @@ class DeviceWindow:
                 np.int64(last_start),
                 closing,
             )
-            words = self._gather_to_host(stage.select(closing))
+            final = stage.select(closing)
+            words = self._gather_to_host(final)
+            taken: list[np.ndarray] = []
+            if values:
+                renumbered = self._renumbered(final)
+                to_host = self._launcher.to_host
+                taken = [to_host(self._pairs_of(each, closing, 1, renumbered)) for each in self._pairs]
             self._keep(closing)
         except MemoryError:
             what = f"window '{self._spec['name']}', {groups} groups, closing some"
         else:
-            return words
+            return words, taken
         self._launcher.pool.give_back()
         raise too_short(self._launcher.pool, what)
 
@@ -770,15 +801,13 @@ class DeviceWindow:
 
     def _keep(self, closing: Any) -> None:
         """Move together what does not close; where memory is short nothing has moved."""
-        stage, groups, stride = self._stage, self._groups, self._stride
+        stage, stride = self._stage, self._stride
         staying = stage.select(closing == 0)
-        renumbered = self._xp.zeros(groups, np.uint32)
         count = int(staying.size)
-        if count:
-            stage.each("renumber", count, staying, np.uint32(count), renumbered)
+        renumbered = self._renumbered(staying)
         rows = self._gather(self._rows, stride, staying)
         least = self._launcher.to_device(np.array([2**64 - 1], np.uint64))
-        words = [self._staying_pairs(pairs, closing, renumbered) for pairs in self._pairs]
+        words = [self._pairs_of(pairs, closing, 0, renumbered) for pairs in self._pairs]
         self._rows, self._groups, self._least_start = rows, count, None
         self._table.shrink(count)
         for pairs, kept in zip(self._pairs, words, strict=True):
@@ -796,12 +825,21 @@ class DeviceWindow:
             )
             self._meet_start(int(self._launcher.to_host(least)[0]))
 
-    def _staying_pairs(self, pairs: _Pairs, closing: Any, renumbered: Any) -> Any:
+    def _renumbered(self, groups: Any) -> Any:
+        """Return by group its place among some groups."""
+        renumbered = self._xp.zeros(self._groups, np.uint32)
+        count = int(groups.size)
+        if count:
+            self._stage.each("renumber", count, groups, np.uint32(count), renumbered)
+        return renumbered
+
+    def _pairs_of(self, pairs: _Pairs, closing: Any, flag: int, renumbered: Any) -> Any:
+        """Return the values of the groups that have this flag."""
         stage = self._stage
         flags = self._xp.empty(pairs.count, np.uint8)
         if pairs.count:
             stage.each("mark_pairs", pairs.count, pairs.words, np.uint32(pairs.count), closing, flags)
-        words = self._gather(pairs.words, 2, stage.select(flags == 0))
+        words = self._gather(pairs.words, 2, stage.select(flags == flag))
         count = int(words.size) // 2
         if count:
             stage.each("move_pairs", count, words, np.uint32(count), renumbered)
@@ -826,6 +864,7 @@ class DeviceWindow:
         words = self._launcher.to_host(self._rows[: self._groups * self._stride]).reshape(-1, self._stride)
         order = np.argsort(_starts(words), kind="stable")
         counts = [[self.aggregated], [self.late], [self._closed_ms]]
+        values = [self._launcher.to_host(pairs.words[: 2 * pairs.count]) for pairs in self._pairs]
         return {
             "spec": self._empty["spec"],
             "counts": _batch(counts, self._empty["counts"].schema),
@@ -834,7 +873,7 @@ class DeviceWindow:
                 self._empty["owners"].schema,
             ),
             "groups": self._groups_part(words[order]),
-            "distinct": self._distinct_part(words, order),
+            "distinct": self._distinct_part(words, order, values),
         }
 
     def _groups_part(self, words: np.ndarray) -> pa.RecordBatch:
@@ -859,25 +898,28 @@ class DeviceWindow:
         ]
         return _batch(columns, schema)
 
-    def _distinct_part(self, words: np.ndarray, order: np.ndarray) -> pa.RecordBatch:
+    def _distinct_part(
+        self, words: np.ndarray, order: np.ndarray, values: list[np.ndarray]
+    ) -> pa.RecordBatch:
         """Return the values window by window, then column by column, then as they came."""
         row_of = np.empty(order.size, np.int64)
         row_of[order] = np.arange(order.size)
         starts = _starts(words)
         names, rows, numbers, texts, keys = [], [], [], [], []
         for number, pairs in enumerate(self._pairs):
-            lanes = self._launcher.to_host(pairs.words[: 2 * pairs.count]).reshape(-1, 2)
+            lanes = values[number].reshape(-1, 2)
+            count = len(lanes)
             group, value = lanes[:, 0].astype(np.int64), lanes[:, 1].view(np.int64)
             text = pairs.type in _TEXT
-            names.append(pa.array([pairs.accumulator.name] * pairs.count, pa.utf8()))
+            names.append(pa.array([pairs.accumulator.name] * count, pa.utf8()))
             rows.append(row_of[group])
-            numbers.append(pa.nulls(pairs.count, pa.int64()) if text else pa.array(value))
+            numbers.append(pa.nulls(count, pa.int64()) if text else pa.array(value))
             texts.append(
                 self._home(pairs.accumulator.column).take(pa.array(value))
                 if text
-                else pa.nulls(pairs.count, pa.utf8())
+                else pa.nulls(count, pa.utf8())
             )
-            keys.append(np.stack([starts[group], np.full(pairs.count, number)]))
+            keys.append(np.stack([starts[group], np.full(count, number)]))
         schema = self._empty["distinct"].schema
         if not keys:
             return self._empty["distinct"]
