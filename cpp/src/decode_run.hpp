@@ -218,11 +218,11 @@ inline std::size_t Track::read_values(const Value& value) {
         case Op::dictionary:
             return plain_ ? read_texts<true>(value) : read_texts<false>(value);
         case Op::iso_time:
-            return read_times(value);
+            return read_times<Simd>(value);
         case Op::integer64:
-            return read_numbers<0>(value);
+            return read_numbers<Simd, 0>(value);
         case Op::decimal:
-            return read_numbers<kDecimalScale>(value);
+            return read_numbers<Simd, kDecimalScale>(value);
         case Op::any:
             return each(value, [&](const char* from, const char* stop, std::size_t i) {
                 return read_odd(value, from, stop, i);
@@ -312,60 +312,82 @@ std::size_t Track::read_texts(const Value& value) {
     });
 }
 
-inline std::size_t Track::read_times(const Value& value) {
-    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
-    json::IsoMillis clock = clock_;
-    const std::size_t read =
-        each(value, [=, this, &value, &clock](const char* from, const char* stop, std::size_t i) {
-            return (stop - from == json::IsoMillis::kSize && clock.read(from, to + i)) ||
-                   read_odd(value, from, stop, i);
-        });
-    clock_ = clock;
-    return read;
-}
-
-template <int scale>
-std::size_t Track::read_numbers(const Value& value) {
-    if constexpr (Simd::kNumbers > 1) return read_numbers_together<scale, Simd>(value);
-    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
-    return each(value, [=, this, &value](const char* from, const char* stop, std::size_t i) {
-        return read_number_at<scale>(value, from, stop, to + i, i);
-    });
-}
-
-template <int scale>
-bool Track::read_number_at(const Value& value, const char* from, const char* stop, std::int64_t* to,
-                           std::size_t i) {
-    const char* p = from;
-    return (read_number(&p, scale, to) && p == stop) || read_odd(value, from, stop, i);
-}
-
-// First where they all are, then several at once.
-template <int scale, class Simd>
-std::size_t Track::read_numbers_together(const Value& value) {
+// Where values can be read several at once, first come the places of them all.
+template <class Simd, class Together, class One>
+[[gnu::always_inline]] inline std::size_t Track::read_together(const Value& value, Together&& together,
+                                                               One&& one) {
     const char* const text = index_->text();
-    const std::size_t count = each(value, [text, stops = number_stop_.data(), sizes = number_size_.data()](
+    const std::size_t count = each(value, [text, stops = value_stop_.data(), sizes = value_size_.data()](
                                               const char* from, const char* stop, std::size_t i) {
         stops[i] = static_cast<std::uint32_t>(stop - text);
         sizes[i] = static_cast<std::uint32_t>(stop - from);
         return true;
     });
-    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
     for (std::size_t i = 0; i < count;) {
         // The last may be read twice.
         std::size_t first = i;
-        if (i + Simd::kNumbers > count && count >= Simd::kNumbers) first = count - Simd::kNumbers;
-        const std::size_t behind = std::min(first + Simd::kNumbers, count);
-        if (behind - first < Simd::kNumbers || number_stop_[first] < Simd::kNumberBytes ||
-            !Simd::template numbers<scale>(text, &number_stop_[first], &number_size_[first], to + first)) {
+        if (i + Simd::kTogether > count && count >= Simd::kTogether) first = count - Simd::kTogether;
+        const std::size_t behind = std::min(first + Simd::kTogether, count);
+        if (behind - first < Simd::kTogether || !together(&value_stop_[first], &value_size_[first], first)) {
             for (; i < behind; ++i) {
-                const char* stop = text + number_stop_[i];
-                if (!read_number_at<scale>(value, stop - number_size_[i], stop, to + i, i)) return i;
+                const char* stop = text + value_stop_[i];
+                if (!one(stop - value_size_[i], stop, i)) return i;
             }
         }
         i = behind;
     }
     return count;
+}
+
+template <class Simd>
+std::size_t Track::read_times(const Value& value) {
+    const char* const text = index_->text();
+    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
+    const auto read_one = [&](const char* from, const char* stop, std::size_t i) {
+        return stop - from == json::IsoMillis::kSize && clock_.read(from, to + i);
+    };
+    if constexpr (Simd::kTogether > 1) {
+        typename Simd::Times day = day_;
+        const std::size_t count = read_together<Simd>(
+            value,
+            [&](const std::uint32_t* stops, const std::uint32_t* sizes, std::size_t first) {
+                bool good = true;
+                for (std::size_t i = 0; i < Simd::kTogether; ++i) good &= sizes[i] == json::IsoMillis::kSize;
+                return good && day.read(text, stops, to + first);
+            },
+            [&](const char* from, const char* stop, std::size_t i) {
+                if (!read_one(from, stop, i)) return read_odd(value, from, stop, i);
+                day.remember(from, to[i]);
+                return true;
+            });
+        day_ = day;
+        return count;
+    } else {
+        return each(value, [&](const char* from, const char* stop, std::size_t i) {
+            return read_one(from, stop, i) || read_odd(value, from, stop, i);
+        });
+    }
+}
+
+template <class Simd, int scale>
+std::size_t Track::read_numbers(const Value& value) {
+    const char* const text = index_->text();
+    std::int64_t* const to = value.cell->edge.lane->wide.data() + value.row;
+    const auto read_one = [=, this, &value](const char* from, const char* stop, std::size_t i) {
+        const char* p = from;
+        return (read_number(&p, scale, to + i) && p == stop) || read_odd(value, from, stop, i);
+    };
+    if constexpr (Simd::kTogether > 1) {
+        return read_together<Simd>(
+            value,
+            [=](const std::uint32_t* stops, const std::uint32_t* sizes, std::size_t first) {
+                return stops[0] >= Simd::Numbers::kBytes &&
+                       Simd::Numbers::template read<scale>(text, stops, sizes, to + first);
+            },
+            read_one);
+    } else {
+        return each(value, read_one);
+    }
 }
 
 // The value in whatever form it has.

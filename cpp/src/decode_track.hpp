@@ -120,14 +120,12 @@ private:
     std::size_t read_strings(const Value& value);
     template <bool plain>
     std::size_t read_texts(const Value& value);
+    template <class Simd, class Together, class One>
+    std::size_t read_together(const Value& value, Together&& together, One&& one);
+    template <class Simd>
     std::size_t read_times(const Value& value);
-    template <int scale>
+    template <class Simd, int scale>
     std::size_t read_numbers(const Value& value);
-    template <int scale, class Simd>
-    std::size_t read_numbers_together(const Value& value);
-    template <int scale>
-    bool read_number_at(const Value& value, const char* from, const char* stop, std::int64_t* to,
-                        std::size_t i);
     bool read_odd(const Value& value, const char* from, const char* stop, std::size_t i);
 
     // By message of the run:
@@ -136,13 +134,14 @@ private:
     // By element of them all:
     std::array<std::uint32_t, kMostUnits> element_at_, element_begin_, element_stop_;
     std::array<std::uint8_t, kMostUnits> first_in_message_;
-    std::array<std::uint32_t, kMostUnits> number_stop_, number_size_;
+    std::array<std::uint32_t, kMostUnits> value_stop_, value_size_;  // of a field at a time
     bool even_ = false;  // whether elements are all alike, but for the text in front of their first value
 
     const DecodePlan& plan_;
     Lanes& lanes_;
     Reader& reader_;
     json::IsoMillis clock_;
+    Simd::Times day_;
 
     Part head_, first_, other_, tail_;
     Edge end_{};

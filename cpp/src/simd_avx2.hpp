@@ -137,7 +137,8 @@ struct Simd {
         std::uint32_t mask_;
     };
 
-    static constexpr std::size_t kNumbers = 1;  // read at once
+    struct Times {};
+    static constexpr std::size_t kTogether = 1;  // values of a column that are read at once
 
     static void copy(char* to, const char* from) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),

@@ -1,9 +1,18 @@
 #pragma once
 
+#include "simd_four_avx512.hpp"
 #include "simd_number_x86.hpp"
-#include "simd_numbers_avx512.hpp"
 
 namespace omnistream::OMNI_ISA {
+
+// Not const, so that they are loaded: GCC would put each together from an immediate, every time.
+struct ClassConstants {
+    ByteLanes quotes = lanes_of([](std::size_t) { return '"'; });
+    ByteLanes backslashes = lanes_of([](std::size_t) { return '\\'; });
+    ByteLanes feeds = lanes_of([](std::size_t) { return '\n'; });
+    ByteLanes spaces = lanes_of([](std::size_t) { return ' '; });
+};
+inline ClassConstants class_constants;
 
 // Vectors of 32 bytes, though 64 would fit: most strings of orders are shorter, and a 64-byte load or store
 // that is not aligned touches two cache lines every time (flat orders decoded a quarter slower with 64).
@@ -24,10 +33,10 @@ struct Simd {
 
     static Classes classify(const char* p) {
         const __m512i v = _mm512_loadu_si512(p);
-        return {_mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('"')),
-                _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\\')),
-                _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\n')),
-                _mm512_cmplt_epi8_mask(v, _mm512_set1_epi8(0x20))};
+        return {_mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.quotes)),
+                _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.backslashes)),
+                _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.feeds)),
+                _mm512_cmplt_epi8_mask(v, load_lanes(class_constants.spaces))};
     }
 
     // The numbers of the bits, plus `base`; may write up to 16 places beyond the last.
@@ -128,13 +137,10 @@ struct Simd {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), load(from));
     }
 
-    static constexpr std::size_t kNumbers = FourNumbers::kCount;  // read at once
-    static constexpr std::uint32_t kNumberBytes = FourNumbers::kBytes;
-    template <int scale>
-    static bool numbers(const char* text, const std::uint32_t* stops, const std::uint32_t* sizes,
-                        std::int64_t* values) {
-        return FourNumbers::read<scale>(text, stops, sizes, values);
-    }
+    // Values of a column that are read at once.
+    using Numbers = FourNumbers;
+    using Times = FourTimes;
+    static constexpr std::size_t kTogether = 4;
 };
 
 }  // namespace omnistream::OMNI_ISA

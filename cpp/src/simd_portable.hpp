@@ -87,7 +87,8 @@ struct Simd {
 
     using ShortLiteral = Literal;
 
-    static constexpr std::size_t kNumbers = 1;  // read at once
+    struct Times {};
+    static constexpr std::size_t kTogether = 1;  // values of a column that are read at once
 
     static void copy(char* to, const char* from) { std::memcpy(to, from, kWidth); }
 };

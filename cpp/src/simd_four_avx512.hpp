@@ -1,4 +1,4 @@
-// Four short decimals at once, of one column in four messages.
+// Four values at once, of one column in four messages: short decimals, times of one day.
 #pragma once
 
 namespace omnistream::OMNI_ISA {
@@ -29,11 +29,31 @@ inline constexpr ByteLanes kPlaces = lanes_of([](std::size_t i) {
     return to == 0 ? 0x90 : 0x70 + to + (to < 12 ? 4 : 5);
 });
 
+// Of DDThh:mm:ss.mmmZ, less the digits' zeros and the rest: the greatest of each byte, and where the numbers
+// are.
+inline constexpr ByteLanes kMostDigits =
+    lanes_of([](std::size_t i) { return "\0\0\0\x9\x9\0\x9\x9\0\x9\x9\0\x9\x9\x9\0"[i % 16]; });
+inline constexpr ByteLanes kTimePlaces =
+    lanes_of([](std::size_t i) { return "\x3\x4\x6\x7\x9\xa\x80\xc\xd\xe\x80\x80\x80\x80\x80\x80"[i % 16]; });
+constexpr ByteLanes words_of(const std::array<std::uint16_t, 8>& words) {
+    return lanes_of([&](std::size_t i) { return words[i / 2 % 8] >> (8 * (i % 2)) & 0xff; });
+}
+inline constexpr ByteLanes kMostTime = words_of({23, 59, 59, 9, 99, 0, 0, 0});
+inline constexpr ByteLanes kTimeUnits = words_of({60, 1, 1'000, 100, 1, 0, 0, 0});
+inline constexpr ByteLanes kMsOfUnits = words_of({60'000, 0, 1, 0, 1, 0, 0, 0});
+
 // GCC 12 takes what the intrinsics leave undefined, on purpose, for a fault of ours.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+
+template <class Lane>
+[[gnu::always_inline]] inline __m512i four(Lane&& lane) {
+    const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(lane(0)), lane(1), 1);
+    const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(lane(2)), lane(3), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
 
 // Four numbers at once, each in 16 bytes that end where it ends; 16 bytes in front of a stop are
 // readable. Up to 12 digits and four behind a point if the scale is 4, up to 16 digits if it is 0. False
@@ -45,12 +65,9 @@ struct FourNumbers {
     template <int scale>
     static bool read(const char* text, const std::uint32_t* stops, const std::uint32_t* sizes,
                      std::int64_t* values) {
-        const auto number = [&](std::size_t i) {
+        const __m512i bytes = four([&](std::size_t i) {
             return _mm_loadu_si128(reinterpret_cast<const __m128i*>(text + stops[i] - kBytes));
-        };
-        const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(number(0)), number(1), 1);
-        const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(number(2)), number(3), 1);
-        const __m512i bytes = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+        });
 
         // Bits for bytes: which lie inside their number, and the first of each.
         const __m128i size = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sizes));
@@ -94,6 +111,56 @@ struct FourNumbers {
                             _mm512_castsi512_si256(_mm512_maskz_compress_epi64(0x55, sixteens)));
         return true;
     }
+};
+
+// Times like 2026-11-11T00:00:00.000Z, all of the day of one that was read before.
+class FourTimes {
+public:
+    // A time as text, in the only form that there is, and in ms since 1970.
+    void remember(const char* text, std::int64_t ms) {
+        std::memcpy(&date_, text, sizeof date_);
+        const std::int64_t of_day = ms % kDayMs;
+        day_ms_ = ms - (of_day < 0 ? of_day + kDayMs : of_day);
+        std::memcpy(form_.data(), text + sizeof date_, 2);
+    }
+
+    // Four times that take 24 bytes each. False where one of them is of another day, or no time.
+    bool read(const char* text, const std::uint32_t* stops, std::int64_t* values) const {
+        std::uint64_t wrong = 0;
+        const auto time = [&](std::size_t i) {
+            const char* at = text + stops[i] - 24;
+            std::uint64_t date;
+            std::memcpy(&date, at, sizeof date);
+            wrong |= date ^ date_;
+            return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + sizeof date));
+        };
+        const __m512i digits = _mm512_xor_si512(
+            four(time),
+            _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(form_.data()))));
+        wrong |= _mm512_cmpgt_epu8_mask(digits, load_lanes(kMostDigits));
+        // hours, minutes, seconds, hundreds of ms, ms
+        const __m512i numbers = _mm512_maddubs_epi16(_mm512_shuffle_epi8(digits, load_lanes(kTimePlaces)),
+                                                     _mm512_set1_epi16(0x010a));  // 10, 1
+        wrong |= _mm512_cmpgt_epi16_mask(numbers, load_lanes(kMostTime));
+        if (wrong != 0) return false;
+        const __m512i units = _mm512_madd_epi16(numbers, load_lanes(kTimeUnits));  // minutes, ms, ms
+        const __m512i ms = _mm512_mullo_epi32(units, load_lanes(kMsOfUnits));
+        const __m512i two = _mm512_add_epi32(ms, _mm512_srli_epi64(ms, 32));
+        const __m512i sum = _mm512_add_epi32(two, _mm512_bsrli_epi128(two, 8));
+        const __m512i times = _mm512_add_epi64(_mm512_and_si512(sum, _mm512_set1_epi64(0xffff'ffff)),
+                                               _mm512_set1_epi64(day_ms_));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(values),
+                            _mm512_castsi512_si256(_mm512_maskz_compress_epi64(0x55, times)));
+        return true;
+    }
+
+private:
+    static constexpr std::int64_t kDayMs = 86'400'000;
+
+    std::uint64_t date_ = 0;  // which no text begins with
+    std::int64_t day_ms_ = 0;
+    alignas(16) std::array<char, 16> form_ = {'0', '0', 'T', '0', '0', ':', '0', '0',
+                                              ':', '0', '0', '.', '0', '0', '0', 'Z'};
 };
 
 #if defined(__GNUC__) && !defined(__clang__)
