@@ -134,6 +134,46 @@ Status KafkaConsumer::failed(const std::string& what, int error, const std::stri
 
 // ---- what the cluster and the group know ----
 
+namespace {
+
+constexpr int kCommitMs = 30'000;
+
+// A group's coordinator or a partition's leader starts, or moves to another broker: librdkafka looks for it,
+// but does not ask again.
+bool moves(int error) {
+    switch (error) {
+        case kLeaderNotAvailable:
+        case kNotLeader:
+        case kReplicaNotAvailable:
+        case kCoordinatorLoads:
+        case kCoordinatorNotAvailable:
+        case kNotCoordinator:
+        case kFencedLeaderEpoch:
+        case kUnknownLeaderEpoch:
+            return true;
+        default:
+            return false;
+    }
+}
+
+int first_error(int error, const rd_kafka_topic_partition_list_t& list) {
+    for (int i = 0; error == 0 && i < list.cnt; ++i) error = list.elems[i].err;
+    return error;
+}
+
+template <class Request>
+int ask_until_found(int timeout_ms, Request&& request) {
+    constexpr std::chrono::milliseconds kWait(100);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+    for (;;) {
+        const int error = request();
+        if (!moves(error) || std::chrono::steady_clock::now() >= end) return error;
+        std::this_thread::sleep_for(kWait);
+    }
+}
+
+}  // namespace
+
 Status KafkaConsumer::topics(int timeout_ms, std::vector<std::pair<std::string, std::int32_t>>* out) {
     const rd_kafka_metadata_t* metadata = nullptr;
     const int error = metadata_of(*library_, client_, nullptr, timeout_ms, log_, &metadata);
@@ -146,45 +186,28 @@ Status KafkaConsumer::topics(int timeout_ms, std::vector<std::pair<std::string, 
 
 Status KafkaConsumer::range(const std::string& topic, std::int32_t partition, int timeout_ms,
                             std::int64_t* low, std::int64_t* high) {
-    const int error =
-        library_->query_watermark_offsets(client_, topic.c_str(), partition, low, high, timeout_ms);
+    const int error = ask_until_found(timeout_ms, [&] {
+        return library_->query_watermark_offsets(client_, topic.c_str(), partition, low, high, timeout_ms);
+    });
     if (error == 0) return {};
     return failed(topic + "[" + std::to_string(partition) + "]: asking for its offsets", error);
 }
 
 Status KafkaConsumer::offsets_at(std::vector<KafkaPartition>* partitions, int timeout_ms) {
-    const List list = to_list(*library_, client_, *partitions);
-    const int error = library_->offsets_for_times(client_, list.get(), timeout_ms);
+    List list(nullptr, ListDeleter{library_.get()});
+    const int error = ask_until_found(timeout_ms, [&] {
+        list = to_list(*library_, client_, *partitions);  // anew: an answer takes the place of its question
+        return first_error(library_->offsets_for_times(client_, list.get(), timeout_ms), *list);
+    });
     if (error != 0) return failed("kafka: asking for offsets by time", error);
     *partitions = from_list(list.get());
     return {};
 }
 
-namespace {
-
-// A group's coordinator starts, or moves to another broker; librdkafka looks for it, but does not ask again.
-template <class Request>
-int asked_until_coordinated(const rd_kafka_topic_partition_list_t& list, int timeout_ms, Request&& request) {
-    constexpr std::chrono::milliseconds kWait(100);
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-    for (;;) {
-        int error = request();
-        for (int i = 0; error == 0 && i < list.cnt; ++i) error = list.elems[i].err;
-        const bool moves =
-            error == kCoordinatorLoads || error == kCoordinatorNotAvailable || error == kNotCoordinator;
-        if (!moves || std::chrono::steady_clock::now() >= end) return error;
-        std::this_thread::sleep_for(kWait);
-    }
-}
-
-constexpr int kCommitMs = 30'000;
-
-}  // namespace
-
 Status KafkaConsumer::committed(std::vector<KafkaPartition>* partitions, int timeout_ms) {
     const List list = to_list(*library_, client_, *partitions);
-    const int error = asked_until_coordinated(
-        *list, timeout_ms, [&] { return library_->committed(client_, list.get(), timeout_ms); });
+    const int error = ask_until_found(
+        timeout_ms, [&] { return first_error(library_->committed(client_, list.get(), timeout_ms), *list); });
     if (error != 0) return failed("kafka: reading the group's committed offsets", error);
     *partitions = from_list(list.get());
     return {};
@@ -192,8 +215,8 @@ Status KafkaConsumer::committed(std::vector<KafkaPartition>* partitions, int tim
 
 Status KafkaConsumer::commit(const std::vector<KafkaPartition>& partitions, bool* refused) {
     const List list = to_list(*library_, client_, partitions);
-    const int error =
-        asked_until_coordinated(*list, kCommitMs, [&] { return library_->commit(client_, list.get(), 0); });
+    const int error = ask_until_found(
+        kCommitMs, [&] { return first_error(library_->commit(client_, list.get(), 0), *list); });
     *refused = error == kIllegalGeneration || error == kUnknownMember || error == kRebalanceInProgress;
     return error == 0 ? Status() : failed("kafka: committing offsets", error);
 }
