@@ -346,20 +346,20 @@ class Kernels:
         self._launch(self.stock_kernel, keys, *given, out)
         return out
 
-    def features(self, columns: Iterable[Column]) -> Callable[[Any, Any, int], Any]:
-        """Compile feature vectors.
+    def features(self, columns: Iterable[Column], dtype: Any = np.float32) -> Callable[[Any, Any, Any], Any]:
+        """Compile feature vectors, or measures of closed windows: those have a history of one row.
 
         Returns
         -------
         callable
             From a history, the days that each key is known (int32) and the weekday of the vectors' day to
-            vectors, float32 [keys, columns].
+            vectors of the dtype [keys, columns].
         """
         columns = tuple(columns)
         kernel = self.kernel(columns)
 
-        def vectors(history: Any, known: Any, weekday: int) -> Any:
-            out = _module_of(history).empty((len(known), len(columns)), np.float32)
+        def vectors(history: Any, known: Any, weekday: Any) -> Any:
+            out = _module_of(history).empty((len(known), len(columns)), dtype)
             self._launch(kernel, len(known), history, known, weekday, out)
             return out
 

@@ -1,9 +1,9 @@
-"""derive: demand statistics and safety stock, or feature vectors, from closed daily windows.
+"""derive: demand statistics and safety stock, feature vectors, or a user's measures, from closed windows.
 
 Mean and standard deviation of daily demand over a rolling horizon, and safety stock ``z * sigma * sqrt(L)``
 (Silver, Pyke & Peterson, *Inventory Management and Production Planning and Scheduling*, 3rd ed., ch. 7).
 The meaning is in ``tests/reference/derive.py``; the C++ engine is ``cpp/src/demand.cpp``. Features come from
-`omnistream.vectors`.
+`omnistream.vectors`, measures of the user's from `omnistream.own_measures`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 
 from omnistream import _core
-from omnistream.spec import FeaturesSpec, JobSpec
+from omnistream.spec import FeaturesSpec, JobSpec, MeasuresSpec
 
 if TYPE_CHECKING:
+    from omnistream.own_measures import OwnMeasures
     from omnistream.vectors import Vectors
 
 Derived: TypeAlias = _core.Batch | pa.RecordBatch
@@ -25,7 +26,7 @@ Derived: TypeAlias = _core.Batch | pa.RecordBatch
 
 def refusal(job: JobSpec, device: str) -> str | None:
     """Return why nothing that a job derives is computed on a device, or None: features are, by Numba."""
-    if not any(isinstance(spec, FeaturesSpec) for spec in job.derives):
+    if not any(isinstance(spec, (FeaturesSpec, MeasuresSpec)) for spec in job.derives):
         return "statistics of demand are exact 128-bit moments" if job.derives else "there is none"
     if job.device != "cuda":
         return "histories do not move: with auto they are the CPU's"
@@ -42,13 +43,17 @@ class Derive:
     def __init__(self, job: JobSpec, device: str = "cpu") -> None:
         columns = job.columns
         self._specs = job.derives
-        self._stages: dict[str, _core.Demand | Vectors] = {}
+        self._stages: dict[str, _core.Demand | Vectors | OwnMeasures] = {}
         for spec in job.derives:
             if isinstance(spec, FeaturesSpec):
                 # Numba takes a while to import; only who wants features waits for it.
                 from omnistream.vectors import Vectors
 
                 self._stages[spec.name] = Vectors(spec, job, device)
+            elif isinstance(spec, MeasuresSpec):
+                from omnistream.own_measures import OwnMeasures
+
+                self._stages[spec.name] = OwnMeasures(spec, job, device)
             else:
                 self._stages[spec.name] = _core.Demand(spec.to_core(job.window(spec.window), columns))
 

@@ -79,6 +79,12 @@ OPS: dict[str, Op] = {
     "weekday_cos": Op(kernels.weekday_cos, 0, False, "plain"),
 }
 
+# Of measures of one closed window: there is one row, and no day before it.
+MEASURE_OPS: dict[str, Op] = {
+    "ratio": Op(kernels.ratio, 2, False, "ratio"),
+    "markdown": Op(kernels.markdown, 2, False, "ratio"),
+}
+
 # A start for a daily window of units_sold, gross_amount and net_amount: level, trend, spread, how often it
 # sells, what it sells for and how much of that is given away.
 STANDARD = (
@@ -95,6 +101,15 @@ STANDARD = (
     "ratio(gross_amount, units_sold, 28) as price_28",
     "markdown(net_amount, gross_amount, 28) as markdown_28",
 )
+
+
+def measure(*, measures: int = 2, unit: Unit = "measure") -> Callable[[Function], Function]:
+    """Mark a function as one that measures of a closed window may name; `feature` without days.
+
+    It takes the same arguments: ``first[0, key]`` and ``second[0, key]`` are the measures of the row, and
+    `weekday` that of the window's start, 0 for sessions.
+    """
+    return feature(measures=measures, unit=unit)
 
 
 def feature(
@@ -258,15 +273,38 @@ def read_features(
     -------
     tuple of FeatureSpec, the path of the functions and the SHA-256 of what it holds
     """
-    texts = table.texts("features", default=STANDARD, single=True)
+    return _read(table, "features", OPS, STANDARD, window, measures, base)
+
+
+def read_measures(
+    table: Table, window: str, measures: Sequence[str] | None, base: Path
+) -> tuple[tuple[FeatureSpec, ...], str, str]:
+    """Read the keys ``measures`` and ``functions`` of a derive table, as `read_features`."""
+    return _read(table, "measures", MEASURE_OPS, (), window, measures, base)
+
+
+def _read(
+    table: Table,
+    key: str,
+    builtin: Mapping[str, Op],
+    default: Sequence[str],
+    window: str,
+    measures: Sequence[str] | None,
+    base: Path,
+) -> tuple[tuple[FeatureSpec, ...], str, str]:
+    texts = table.texts(key, default=default, single=True)
+    if not texts and table.take(key) in (None, []):
+        table.add(key, "is missing", 'write one such as "ratio(net_amount, units_net) as price"')
     written = table.text("functions", default="")
     table.finish()
-    path, digest, ops = "", "", dict(OPS)
+    path, digest, ops = "", "", dict(builtin)
     try:
         if written:
             path = os.path.normpath(base / Path(written).expanduser())
             digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            ops |= load_functions(path)
+            own = load_functions(path)
+            # Of one row there are no days to look back at.
+            ops |= {name: op for name, op in own.items() if key == "features" or not op.takes_days}
     except OSError as error:
         table.add(
             "functions", f"{quoted(path)} cannot be read ({error.strerror})", "write the path of a file"
@@ -280,17 +318,17 @@ def read_features(
         try:
             each = parse_feature(text, ops)
         except FeatureError as error:
-            table.add("features", error.what, error.fix)
+            table.add(key, error.what, error.fix)
             continue
         if each.name in features:
-            table.add("features", f"two are named {quoted(each.name)}", f'write "{text} as ..."')
+            table.add(key, f"two are named {quoted(each.name)}", f'write "{text} as ..."')
         features[each.name] = each
-        for measure in (each.first, each.second):
-            if measure and measures is not None and measure not in measures:
-                what = f"{quoted(measure)} is not an int64 or decimal measure of {quoted(window)}"
-                table.add("features", what, did_you_mean(measure, measures))
+        for used in (each.first, each.second):
+            if used and measures is not None and used not in measures:
+                what = f"{quoted(used)} is not an int64 or decimal measure of {quoted(window)}"
+                table.add(key, what, did_you_mean(used, measures))
     if features and not measures_used(features.values()):
-        table.add("features", "look at no measure", _EXAMPLE)
+        table.add(key, "look at no measure", _EXAMPLE)
     return tuple(features.values()), path, digest
 
 

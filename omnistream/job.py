@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from omnistream.errors import JobError, SchemaError
-from omnistream.features import read_features
+from omnistream.features import read_features, read_measures
 from omnistream.kafka_tables import (
     IDLE_TIMEOUT_MS,
     check_delivery,
@@ -54,6 +54,7 @@ from omnistream.spec import (
     DuplicatesSpec,
     FeaturesSpec,
     JobSpec,
+    MeasuresSpec,
     MetricsSpec,
     SinkSpec,
     SourceSpec,
@@ -79,6 +80,7 @@ __all__ = [
     "JobSpec",
     "Lifecycle",
     "MeasureSpec",
+    "MeasuresSpec",
     "RuleSpec",
     "SinkSpec",
     "SourceSpec",
@@ -576,20 +578,28 @@ def _measure_table(table: Table, lifecycle: Lifecycle) -> tuple[str, MeasureSpec
 
 def _read_derive(
     table: Table, outputs: _Outputs, windows: Sequence[WindowSpec], base: Path
-) -> DeriveSpec | FeaturesSpec:
+) -> DeriveSpec | FeaturesSpec | MeasuresSpec:
     before = len(table.problems.lines)
     name = outputs.claim(table)
-    kind = table.text("kind", default="demand", choices=("demand", "features"))
+    kind = table.text("kind", default="demand", choices=("demand", "features", "measures"))
     source = table.text("from", example=windows[0].name if windows else "daily")
     window = next((window for window in windows if window.name == source), None)
     columns = outputs.columns.get(source)
-    _need_one_day(table, source, window, windows)
+    if kind != "measures" or window is None:
+        _need_one_day(table, source, window, windows)
     able: list[str] | None = None  # a mistake hides them
     if window is not None and columns is not None:
         able = [measure.name for measure in window.measures if columns.get(measure.name) in _COUNTED_TYPES]
-    derive: DeriveSpec | FeaturesSpec
+    derive: DeriveSpec | FeaturesSpec | MeasuresSpec
     if kind == "features":
         derive = FeaturesSpec(name, source, *read_features(table, source, able, base))
+    elif kind == "measures":
+        derive = MeasuresSpec(name, source, *read_measures(table, source, able, base))
+        for each in derive.features:
+            if columns is not None and each.name in columns:
+                table.add(
+                    "measures", f"{quoted(each.name)} is a column of {quoted(source)}", 'name it "... as ..."'
+                )
     else:
         derive = _read_demand(table, name, source, able)
     if name:

@@ -298,6 +298,36 @@ class FeaturesSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuresSpec:
+    """Measures of the rows of a closed window, by functions of the user's. ``functions`` is a Python file."""
+
+    name: str
+    window: str  # `from` in TOML
+    features: tuple[FeatureSpec, ...]  # measures in TOML
+    functions: str = ""
+    functions_sha256: str = ""
+    kind: Literal["measures"] = "measures"
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures of the window that these look at."""
+        return measures_used(self.features)
+
+    def explain(self) -> str:
+        """Say what it does, for people."""
+        return f"{', '.join(each.name for each in self.features)} of {self.window}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a snapshot to fit: functions may lie elsewhere."""
+        return {name: value for name, value in asdict(self).items() if name != "functions"}
+
+    def output_columns(self, window: WindowSpec, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the types of the columns of the result: the window's, and behind them the measures."""
+        own = dict.fromkeys((each.name for each in self.features), "float64")
+        return {**window.output_columns(columns), **own}
+
+
+@dataclass(frozen=True, slots=True)
 class SinkSpec:
     """Where the batches of one output go; ``path`` is empty for stdout."""
 
@@ -379,7 +409,7 @@ class JobSpec:
     rules: tuple[RuleSpec, ...] = ()
     duplicates: DuplicatesSpec | None = None
     windows: tuple[WindowSpec, ...] = ()
-    derives: tuple[DeriveSpec | FeaturesSpec, ...] = ()
+    derives: tuple[DeriveSpec | FeaturesSpec | MeasuresSpec, ...] = ()
     sinks: tuple[SinkSpec, ...] = ()
     dead_letter: DeadLetterSpec | None = None
     state: StateSpec = field(default_factory=StateSpec)

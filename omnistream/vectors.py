@@ -20,7 +20,7 @@ from omnistream.kernels.derive import Target, array_module, kernels_for
 from omnistream.spec import FeaturesSpec, JobSpec
 
 DAY_MS = 86_400_000
-_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 _INT64_BYTES = 8
 
 
@@ -97,12 +97,12 @@ class Vectors:
         days = np.full(count, self._last_day_ms or 0, np.int64)
         columns: dict[str, pa.Array] = {
             "last_day": pa.array(days),
-            "days_known": pa.array(_to_host(self._days)),
+            "days_known": pa.array(to_host(self._days)),
             "days_silent": pa.array(self._silent),
         }
         for name in self._keys:
             columns[f"key {name}"] = self._known.column(name).combine_chunks()
-        history = _to_host(self._history)
+        history = to_host(self._history)
         for place, measure in enumerate(self._spec.measures):
             for ago in range(self._horizon):
                 columns[f"{measure} {ago} days ago"] = pa.array(history[place, ago])
@@ -182,8 +182,8 @@ class Vectors:
         return places
 
     def _emit(self, day_ms: int) -> pa.RecordBatch:
-        weekday = (day_ms // DAY_MS + _EPOCH_WEEKDAY) % 7
-        vectors = _to_host(self._vectors(self._history, self._days, weekday))
+        weekday = (day_ms // DAY_MS + EPOCH_WEEKDAY) % 7
+        vectors = to_host(self._vectors(self._history, self._days, weekday))
         return self._batch(day_ms, vectors, self._known)
 
     def _batch(self, day_ms: int, vectors: np.ndarray, keys: pa.Table) -> pa.RecordBatch:
@@ -218,5 +218,6 @@ def _texts(keys: Sequence[pa.Array], rows: int) -> pa.Array:
     return whole
 
 
-def _to_host(array: Any) -> np.ndarray:
+def to_host(array: Any) -> np.ndarray:
+    """Return an array of NumPy's for one of NumPy's or CuPy's."""
     return array if isinstance(array, np.ndarray) else np.asarray(array.get())
