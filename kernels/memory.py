@@ -67,7 +67,8 @@ class CupyPool:
         self._pool = cupy.get_default_memory_pool()
         self.limit_bytes = limit_bytes
         cupy.cuda.set_allocator(self._pool.malloc)
-        self._pool.set_limit(size=limit_bytes or 0)  # 0: none
+        if limit_bytes is not None:  # else what CUPY_GPU_MEMORY_LIMIT says
+            self._pool.set_limit(size=limit_bytes)
 
     @property
     def used_bytes(self) -> int:
@@ -89,6 +90,8 @@ class RmmPool:
         from rmm.allocators.cupy import rmm_cupy_allocator
 
         upstream = rmm.mr.get_per_device_resource(index)
+        if isinstance(upstream, rmm.mr.LimitingResourceAdaptor):
+            upstream = upstream.get_upstream()  # of an earlier pipeline
         if isinstance(upstream, rmm.mr.CudaMemoryResource):
             # Each array would be a call of the driver that waits for the GPU.
             upstream = rmm.mr.CudaAsyncMemoryResource()

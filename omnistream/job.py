@@ -158,6 +158,8 @@ def parse_job(
     header = _table(top, "job")
     name = header.text("name", default="job" if file == "<dict>" else Path(file).stem)
     device: Any = header.text("device", default="auto", choices=("auto", "cpu", "cuda"))
+    limited = header.take("device_memory") is not None
+    device_memory_bytes = header.size("device_memory", "8 GiB") if limited else 0
     threads = header.integer("threads", 1, 1, MAX_THREADS)
     header.finish()
 
@@ -213,6 +215,7 @@ def parse_job(
         schema=schema,
         time=time,
         device=device,
+        device_memory_bytes=device_memory_bytes,
         threads=threads,
         source=source,
         amount=amount,

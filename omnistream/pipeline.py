@@ -115,7 +115,7 @@ class Pipeline:
         launcher: Launcher | None = None,
     ) -> None:
         self.job = job
-        self._placement = placement = Placement(job.device, launcher)
+        self._placement = placement = Placement(job.device, launcher, job.device_memory_bytes)
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
         self._wants_rows = not job.windows or any(sink.output == ROWS for sink in job.sinks)
         used = _names_used(job)

@@ -43,6 +43,8 @@ class Placement:
     wanted : {"auto", "cpu", "cuda"}
     launcher : Launcher, optional
         Stands for the GPU: for tests.
+    memory_bytes : int
+        How much of the device's memory may be taken; 0 for as much as there is.
 
     Raises
     ------
@@ -50,8 +52,9 @@ class Placement:
         When the job insists on CUDA, and it cannot be used.
     """
 
-    def __init__(self, wanted: str, launcher: Launcher | None = None) -> None:
+    def __init__(self, wanted: str, launcher: Launcher | None = None, memory_bytes: int = 0) -> None:
         self.wanted = wanted
+        self._memory_bytes = memory_bytes or None
         self.costs = Costs() if wanted == "auto" else None
         self.seats: dict[str, Seat] = {}
         self._launcher: Launcher | None = None
@@ -82,7 +85,7 @@ class Placement:
         if self._launcher is not None or not self.usable:
             return self._launcher
         try:
-            launcher = _new_launcher(self.device.name)
+            launcher = _new_launcher(self.device.name, self._memory_bytes)
             launcher.load(KERNEL_STAGES)
         except (DeviceError, RuntimeError) as error:  # CuPy's own are RuntimeErrors
             missing = Missing(str(error).splitlines()[0], "see what omnistream doctor says")
@@ -160,7 +163,14 @@ class Seat:
         """Give the device if the batch is for it, else None; note what the work takes."""
         launcher = self.placement.launcher() if self.choose(size_bytes) else None
         start = time.perf_counter()
-        yield launcher
+        try:
+            yield launcher
+        except MemoryError as error:
+            if launcher is None:
+                raise
+            from omnistream.kernels.memory import too_short
+
+            raise too_short(launcher.pool, self.stage) from error
         if self.placement.costs is not None and self.able and not (self.stays and self._measured):
             if launcher is not None:
                 launcher.wait()
@@ -192,10 +202,10 @@ class Seat:
 ON_CPU = Seat("", Placement("cpu"))
 
 
-def _new_launcher(name: str) -> Launcher:
+def _new_launcher(name: str, memory_bytes: int | None) -> Launcher:
     from omnistream.kernels.launch import CudaLauncher, HostLauncher
 
     if name == "cuda-host":
-        return HostLauncher()
+        return HostLauncher(limit_bytes=memory_bytes)
     gpu = max(probe_cuda().gpus, key=lambda gpu: gpu.capability)
-    return CudaLauncher(gpu.arch, gpu.index)
+    return CudaLauncher(gpu.arch, gpu.index, memory_bytes)

@@ -388,6 +388,8 @@ class JobSpec:
         In the order in which they name a reason.
     amount : AmountSpec or None
         None when rows carry no amounts.
+    device_memory_bytes : int
+        How much of the GPU's memory the job may take; 0 for as much as there is.
     source : SourceSpec or None
         None when the caller pushes the data.
     messages : MessageSpec
@@ -402,6 +404,7 @@ class JobSpec:
     schema: Schema
     time: TimeSpec = field(default_factory=TimeSpec)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_memory_bytes: int = 0
     threads: int = 1
     source: SourceSpec | None = None
     amount: AmountSpec | None = None

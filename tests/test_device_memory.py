@@ -12,6 +12,7 @@ import pytest
 
 from omnistream import _core
 from omnistream.errors import DeviceError
+from omnistream.job import parse_job
 from omnistream.kernels.columns import upload_column
 from omnistream.kernels.decode import DeviceDecoder
 from omnistream.kernels.encode import DeviceDictionary
@@ -19,6 +20,8 @@ from omnistream.kernels.launch import HostLauncher
 from omnistream.kernels.memory import HostPool, in_parts
 from omnistream.kernels.window import DeviceWindow
 from omnistream.measures import Lifecycle, parse_measure
+from omnistream.pipeline import Pipeline
+from omnistream.placement import LAUNCHER_VARIABLE
 from omnistream.schema import Schema
 from omnistream.spec import WindowSpec
 
@@ -158,6 +161,32 @@ def test_lines_are_decoded_in_parts_with_their_positions() -> None:
 
 def joined(batches: Iterable[_core.Batch]) -> pa.Table:
     return pa.Table.from_batches([pa.record_batch(each) for each in batches]).combine_chunks()
+
+
+def test_a_job_says_how_much_a_device_may_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LAUNCHER_VARIABLE, "host")
+    text = b"\n".join(
+        json.dumps({"at": 10 * row, "key": f"k{row % 9}", "units": row % 50}).encode() for row in range(8_000)
+    )
+
+    def run(**job: Any) -> tuple[dict[str, list[pa.RecordBatch]], Any]:
+        fields = [{"path": each["name"], **each} for each in FIELDS]
+        measures = ["count", "sum(units)", "distinct(units)"]
+        window = {"name": "minute", "size": "1m", "keys": ["key"], "measures": measures}
+        document = {"job": job, "schema": {"field": fields}, "time": {"column": "at"}, "window": [window]}
+        pipeline = Pipeline(parse_job(document))
+        outputs = pipeline.push(text)
+        for name, batches in pipeline.flush().items():
+            outputs.setdefault(name, []).extend(batches)
+        return outputs, pipeline.metrics()
+
+    meant, counted = run(device="cpu")
+    for limit in ("1 MiB", "512 KiB"):  # the text alone takes 300
+        outputs, metrics = run(device="cuda", device_memory=limit)
+        assert outputs == meant
+        assert (metrics.messages, metrics.aggregated) == (counted.messages, counted.aggregated)
+    with pytest.raises(DeviceError, match=r"memory is short: .* the limit is 0\.1 MiB"):
+        run(device="cuda", device_memory="100 KiB")
 
 
 def test_parts_come_in_their_order() -> None:
