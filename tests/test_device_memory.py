@@ -169,7 +169,7 @@ def test_a_job_says_how_much_a_device_may_give(monkeypatch: pytest.MonkeyPatch) 
         json.dumps({"at": 10 * row, "key": f"k{row % 9}", "units": row % 50}).encode() for row in range(8_000)
     )
 
-    def run(**job: Any) -> tuple[dict[str, list[pa.RecordBatch]], Any]:
+    def run(text: bytes, **job: Any) -> tuple[dict[str, list[pa.RecordBatch]], Any]:
         fields = [{"path": each["name"], **each} for each in FIELDS]
         measures = ["count", "sum(units)", "distinct(units)"]
         window = {"name": "minute", "size": "1m", "keys": ["key"], "measures": measures}
@@ -180,13 +180,14 @@ def test_a_job_says_how_much_a_device_may_give(monkeypatch: pytest.MonkeyPatch) 
             outputs.setdefault(name, []).extend(batches)
         return outputs, pipeline.metrics()
 
-    meant, counted = run(device="cpu")
+    meant, counted = run(text, device="cpu")
     for limit in ("1 MiB", "512 KiB"):  # the text alone takes 300
-        outputs, metrics = run(device="cuda", device_memory=limit)
+        outputs, metrics = run(text, device="cuda", device_memory=limit)
         assert outputs == meant
         assert (metrics.messages, metrics.aggregated) == (counted.messages, counted.aggregated)
-    with pytest.raises(DeviceError, match=r"memory is short: .* the limit is 0\.1 MiB"):
-        run(device="cuda", device_memory="100 KiB")
+    long = json.dumps({"at": 1, "key": "x" * 500_000, "units": 1}).encode()  # cannot be cut
+    with pytest.raises(DeviceError, match=r"decode of .*memory is short: .* the limit is 0\.4 MiB"):
+        run(long, device="cuda", device_memory="400 KiB")
 
 
 def test_parts_come_in_their_order() -> None:
