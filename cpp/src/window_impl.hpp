@@ -1,4 +1,6 @@
-// The state of a window and its program, shared by window.cpp (the path of a row) and window_snapshot.cpp.
+// The state of a window and its program. window_program.cpp works the program out, window.cpp is the path of a
+// row, window_slices.cpp keeps what is open, window_write.cpp writes what has closed; the other window_*.cpp
+// are what their names say.
 #pragma once
 
 #include <cstdint>
