@@ -52,44 +52,44 @@ std::uint64_t prefix_of(std::string_view text) {
 }  // namespace
 
 const std::vector<std::int32_t>& ByteOrder::ranks(const Dictionary& dictionary) {
-    const std::size_t known = codes_.size();
+    const std::size_t known = places_.size();
     const auto size = static_cast<std::size_t>(dictionary.size());
     if (known == size) return ranks_;
+    const auto before = [&dictionary](const Place& a, const Place& b) {
+        return a.prefix != b.prefix ? a.prefix < b.prefix
+                                    : dictionary.value(a.code) < dictionary.value(b.code);
+    };
 
-    std::vector<std::pair<std::uint64_t, std::int32_t>> added;
+    std::vector<Place> added;
     added.reserve(size - known);
     for (std::size_t code = known; code < size; ++code) {
         const auto at = static_cast<std::int32_t>(code);
-        added.emplace_back(prefix_of(dictionary.value(at)), at);
+        added.push_back({prefix_of(dictionary.value(at)), at});
     }
-    std::sort(added.begin(), added.end(), [&dictionary](const auto& a, const auto& b) {
-        if (a.first != b.first) return a.first < b.first;
-        return dictionary.value(a.second) < dictionary.value(b.second);
-    });
+    std::sort(added.begin(), added.end(), before);
 
-    // Few are new among many, so their places are searched for, and what lies between is moved unread.
-    std::vector<std::int32_t> merged;
-    merged.reserve(size);
-    auto rest = codes_.cbegin();
-    for (const auto& [prefix, code] : added) {
-        const auto place =
-            std::lower_bound(rest, codes_.cend(), code, [&dictionary](std::int32_t a, std::int32_t b) {
-                return dictionary.value(a) < dictionary.value(b);
-            });
-        merged.insert(merged.end(), rest, place);
-        merged.push_back(code);
-        rest = place;
+    // From the last one down, in place: few are new among many, so their places are searched for, and what
+    // lies behind each is moved unread. What stands before the first keeps its rank.
+    places_.resize(size);
+    std::size_t rest = known;  // the first `rest` places are where they were
+    for (std::size_t left = added.size(); left > 0; --left) {
+        const auto place = std::upper_bound(
+            places_.begin(), places_.begin() + static_cast<std::ptrdiff_t>(rest), added[left - 1], before);
+        const auto at = static_cast<std::size_t>(place - places_.begin());
+        std::move_backward(place, places_.begin() + static_cast<std::ptrdiff_t>(rest),
+                           places_.begin() + static_cast<std::ptrdiff_t>(rest + left));
+        places_[at + left - 1] = added[left - 1];
+        rest = at;
     }
-    merged.insert(merged.end(), rest, codes_.cend());
-    codes_ = std::move(merged);
     ranks_.resize(size);
-    for (std::size_t rank = 0; rank < size; ++rank)
-        ranks_[static_cast<std::size_t>(codes_[rank])] = static_cast<std::int32_t>(rank);
+    for (std::size_t rank = rest; rank < size; ++rank)
+        ranks_[static_cast<std::size_t>(places_[rank].code)] = static_cast<std::int32_t>(rank);
     return ranks_;
 }
 
 std::int64_t ByteOrder::memory_bytes() const {
-    return static_cast<std::int64_t>((codes_.capacity() + ranks_.capacity()) * sizeof(std::int32_t));
+    return static_cast<std::int64_t>(places_.capacity() * sizeof(Place) +
+                                     ranks_.capacity() * sizeof(std::int32_t));
 }
 
 }  // namespace omnistream

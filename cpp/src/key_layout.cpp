@@ -142,6 +142,24 @@ void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* key, const
     out->put(static_cast<std::int64_t>(number));
 }
 
+void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* const* keys, std::size_t count,
+                       const Dictionary* texts, ColumnWriter* out) const {
+    const Field& field = fields_[field_number];
+    const auto is_null = [&field](const std::uint64_t* key) { return !present(field, key); };
+    if ((texts == nullptr && !wide(field.type)) || std::any_of(keys, keys + count, is_null)) {
+        for (std::size_t i = 0; i < count; ++i) unpack(field_number, keys[i], texts, out);
+    } else if (texts != nullptr) {
+        std::string_view values[GroupTable::kBlock];
+        for (std::size_t i = 0; i < count; ++i)
+            values[i] = texts->value(static_cast<std::int32_t>(ordinal(field, keys[i])));
+        out->put_texts(values, count);
+    } else {
+        std::int64_t* values = out->put_block(count);
+        for (std::size_t i = 0; i < count; ++i)
+            values[i] = static_cast<std::int64_t>(ordinal(field, keys[i]) ^ kSign64);
+    }
+}
+
 namespace {
 
 constexpr unsigned kDigitBits =
@@ -219,6 +237,32 @@ void sort_large(Array<Entry>* entries, unsigned bits) {
 
 }  // namespace
 
+// What a field holds over a table.
+struct KeyLayout::Spread {
+    std::uint64_t least = ~std::uint64_t{0};
+    std::uint64_t most = 0;
+    bool nulls = false;
+};
+
+// By row: the value, or the rank of the code.
+KeyLayout::Spread KeyLayout::read_values(const Field& field, const GroupTable& table,
+                                         const std::vector<std::int32_t>* ranks, std::uint64_t* values) {
+    Spread spread;
+    for (std::size_t row = 0; row < table.size(); ++row) {
+        const std::uint64_t* key = table.row(row);
+        if (!present(field, key)) {
+            spread.nulls = true;
+            continue;
+        }
+        std::uint64_t value = ordinal(field, key);
+        if (ranks != nullptr) value = static_cast<std::uint64_t>((*ranks)[value]);
+        values[row] = value;
+        spread.least = std::min(spread.least, value);
+        spread.most = std::max(spread.most, value);
+    }
+    return spread;
+}
+
 // The values of all fields, each cut down to the bits that this table's values need, make one long number a
 // row. It is sorted from its lowest bits up, in pieces that share a word with the row number: usually one
 // piece.
@@ -253,24 +297,22 @@ Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
             used += take;
         }
     };
+    std::vector<Array<std::uint64_t>> values(fields_.size());  // of a null any
+    std::vector<bool> nulls(fields_.size());
     for (std::size_t field = fields_.size(); field-- > 0;) {
-        std::uint64_t least = ~std::uint64_t{0};
-        std::uint64_t most = 0;
-        bool nulls = false;
-        for (std::size_t number = 0; number < count; ++number) {
-            const std::uint64_t* key = table.row(number);
-            if (!present(fields_[field], key)) {
-                nulls = true;
-                continue;
-            }
-            std::uint64_t value = ordinal(fields_[field], key);
-            if (ranks[field] != nullptr) value = static_cast<std::uint64_t>((*ranks[field])[value]);
-            least = std::min(least, value);
-            most = std::max(most, value);
-        }
-        if (least <= most) add(field, least, static_cast<unsigned>(std::bit_width(most - least)), false);
-        if (nulls) add(field, 0, 1, true);
+        values[field].resize(count);
+        const Spread spread = read_values(fields_[field], table, ranks[field], values[field].data());
+        if (spread.least <= spread.most)
+            add(field, spread.least, static_cast<unsigned>(std::bit_width(spread.most - spread.least)),
+                false);
+        if (spread.nulls) add(field, 0, 1, true);
+        nulls[field] = spread.nulls;
     }
+    const auto bits_of_row = [&](const Bits& bits, std::size_t row) -> std::uint64_t {
+        if (nulls[bits.field] && !present(fields_[bits.field], table.row(row))) return 0;
+        if (bits.presence) return 1;
+        return ((values[bits.field][row] - bits.base) >> bits.from) & low_bits(bits.take);
+    };
 
     // Of many rows, whose values need not share a word with the row number.
     unsigned all_bits = 0;
@@ -280,21 +322,11 @@ Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
         Array<Entry> large;
         large.resize(count);
         for (std::size_t i = 0; i < count; ++i) {
-            const std::uint64_t* key = table.row(i);
             std::uint64_t whole = 0;
             unsigned at = 0;
             for (const std::vector<Bits>& piece : pieces) {
                 for (const Bits& bits : piece) {
-                    if (present(fields_[bits.field], key)) {
-                        std::uint64_t value = 1;
-                        if (!bits.presence) {
-                            value = ordinal(fields_[bits.field], key);
-                            if (ranks[bits.field] != nullptr)
-                                value = static_cast<std::uint64_t>((*ranks[bits.field])[value]);
-                            value = ((value - bits.base) >> bits.from) & low_bits(bits.take);
-                        }
-                        whole |= value << at;
-                    }
+                    whole |= bits_of_row(bits, i) << at;
                     at += bits.take;
                 }
             }
@@ -311,22 +343,8 @@ Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
         if (piece.empty()) continue;
         entries.resize(count);
         for (std::size_t i = 0; i < count; ++i) entries[i] = order[i];
-        for (const Bits& bits : piece) {
-            const Field& field = fields_[bits.field];
-            const std::uint64_t mask = low_bits(bits.take);
-            const std::int32_t* rank = ranks[bits.field] == nullptr ? nullptr : ranks[bits.field]->data();
-            for (std::size_t i = 0; i < count; ++i) {
-                const std::uint64_t* key = table.row(order[i]);
-                if (!present(field, key)) continue;
-                std::uint64_t value = 1;
-                if (!bits.presence) {
-                    value = ordinal(field, key);
-                    if (rank != nullptr) value = static_cast<std::uint64_t>(rank[value]);
-                    value = ((value - bits.base) >> bits.from) & mask;
-                }
-                entries[i] |= value << bits.at;
-            }
-        }
+        for (const Bits& bits : piece)
+            for (std::size_t i = 0; i < count; ++i) entries[i] |= bits_of_row(bits, order[i]) << bits.at;
         sort_by_bits(&entries, &spare, row_bits, piece.back().at + piece.back().take);
         for (std::size_t i = 0; i < count; ++i)
             order[i] = static_cast<std::uint32_t>(entries[i] & low_bits(row_bits));

@@ -99,18 +99,22 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
                              spec.gap_ms));
             }
         } else if (first_key() != 0) {
-            for (std::size_t i = 0; i < count; ++i) (*out)[0].put(start_ms);
-            for (std::size_t i = 0; i < count; ++i) (*out)[1].put(end_ms);
+            std::fill_n((*out)[0].put_block(count), count, start_ms);
+            std::fill_n((*out)[1].put_block(count), count, end_ms);
         }
         for (std::size_t key = 0; key < keys_.size(); ++key)
-            for (std::size_t i = 0; i < count; ++i)
-                layout_.unpack(key, words[i], texts[key], &(*out)[first_key() + key]);
+            layout_.unpack(key, words, count, texts[key], &(*out)[first_key() + key]);
         for (std::size_t measure = 0; measure < outputs_.size(); ++measure) {
             const Output& output = outputs_[measure];
             ColumnWriter* column = &(*out)[first_key() + keys_.size() + measure];
             if (output.by_items) {
                 for (std::size_t i = 0; i < count; ++i)
                     write_items(output, *slice, items[output.items], order[begin + i], column);
+            } else if (output.operation == Operation::count || output.operation == Operation::sum ||
+                       output.operation == Operation::distinct) {
+                std::int64_t* values = column->put_block(count);
+                for (std::size_t i = 0; i < count; ++i)
+                    values[i] = static_cast<std::int64_t>(words[i][output.value]);
             } else {
                 for (std::size_t i = 0; i < count; ++i) write_measure(output, words[i], column);
             }

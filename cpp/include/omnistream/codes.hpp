@@ -43,7 +43,12 @@ public:
     [[nodiscard]] std::int64_t memory_bytes() const;
 
 private:
-    std::vector<std::int32_t> codes_;  // by rank
+    struct Place {
+        std::uint64_t prefix;  // decides most comparisons
+        std::int32_t code;
+    };
+
+    std::vector<Place> places_;        // by rank
     std::vector<std::int32_t> ranks_;  // by code
 };
 

@@ -61,6 +61,29 @@ public:
         values_.append(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
         offsets_.push_back(static_cast<std::int32_t>(values_.size()));
     }
+    // Texts of a dictionary: they may be read some bytes past their end, as all of an Array's.
+    void put_texts(const std::string_view* texts, std::size_t count) {
+        constexpr std::size_t kShort = 16;
+        std::size_t size = values_.size();
+        for (std::size_t i = 0; i < count; ++i) size += texts[i].size();
+        if (size > std::numeric_limits<std::int32_t>::max()) throw std::bad_alloc();
+        length_ += static_cast<std::int64_t>(count);
+        if (null_count_ != 0) validity_.resize(static_cast<std::size_t>((length_ + 7) >> 3), 0xff);
+        std::size_t at = values_.size();
+        values_.resize(size);
+        std::uint8_t* out = values_.data();
+        offsets_.resize(offsets_.size() + count);
+        std::int32_t* ends = offsets_.end() - count;
+        for (std::size_t i = 0; i < count; ++i) {
+            // Most are short, and a copy of a fixed size is two instructions.
+            if (texts[i].size() <= kShort)
+                std::memcpy(out + at, texts[i].data(), kShort);
+            else
+                std::memcpy(out + at, texts[i].data(), texts[i].size());
+            at += texts[i].size();
+            ends[i] = static_cast<std::int32_t>(at);
+        }
+    }
     void put_null() {
         if (null_count_++ == 0) validity_.resize(static_cast<std::size_t>(length_ >> 3), 0xff);
         if (static_cast<std::int64_t>(validity_.size()) <= length_ >> 3) validity_.push_back(0xff);

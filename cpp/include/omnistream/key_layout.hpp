@@ -32,6 +32,9 @@ public:
     // Appends one field of a row to a column; strings come from `texts`.
     void unpack(std::size_t field, const std::uint64_t* key, const Dictionary* texts,
                 ColumnWriter* out) const;
+    // The same of at most GroupTable::kBlock rows.
+    void unpack(std::size_t field, const std::uint64_t* const* keys, std::size_t count,
+                const Dictionary* texts, ColumnWriter* out) const;
 
     // Row numbers in the order of the keys' values, nulls first. `ranks` holds, by field, the ranks of the
     // codes of dictionary and string fields, else null.
@@ -48,6 +51,9 @@ private:
     };
     [[nodiscard]] static bool wide(Type type);
     [[nodiscard]] static bool present(const Field& field, const std::uint64_t* key);
+    struct Spread;
+    static Spread read_values(const Field& field, const GroupTable& table,
+                              const std::vector<std::int32_t>* ranks, std::uint64_t* values);
     [[nodiscard]] static std::uint64_t ordinal(const Field& field, const std::uint64_t* key);
 
     std::vector<Field> fields_;
