@@ -77,7 +77,7 @@ void GroupTable::probe_block(const std::uint64_t* keys, std::size_t count, std::
                 const std::uint32_t number = append(key);
                 slots_[at] = tag | (number + 1);
                 rows[i] = number;
-                if (size_ * 2 >= slots_.size()) rebuild_index(slots_.size() * 2);
+                if (size_ * 2 >= slots_.size()) grow();
                 break;
             }
             const std::uint32_t number = (slot & row_bits_) - 1;
@@ -95,6 +95,11 @@ std::uint32_t GroupTable::append(const std::uint64_t* key) {
     for (std::size_t i = 0; i < key_words_; ++i) fresh_row[i] = key[i];
     for (std::size_t i = key_words_; i < stride_; ++i) fresh_row[i] = fresh_[i - key_words_];
     return static_cast<std::uint32_t>(size_++);
+}
+
+void GroupTable::grow() {
+    if (size_ < expected_) return reserve(expected_);
+    rebuild_index(slots_.size() * 2);
 }
 
 void GroupTable::reserve(std::size_t rows) {

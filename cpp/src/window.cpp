@@ -152,27 +152,42 @@ Status Window::Impl::overflow(const Accumulator& accumulator) const {
                                                               : "sum does not fit 64 bits")};
 }
 
-// The slice that all rows of a block fall into, none of them late; null when that is not so, or not seen at a
-// glance. A pass without branches instead of one that places row by row: 1 ns a row, not 4, where windows are
-// long. The watermark never moves back, so the last row met the largest.
-Window::Impl::Slice* Window::Impl::slice_of_all(const std::int32_t* rows, const std::int64_t* watermarks_ms,
-                                                std::size_t count, std::int64_t closed_ms) {
-    const auto* times_ms = time_->lanes<std::int64_t>();
-    const std::uint64_t since = static_cast<std::uint64_t>(times_ms[rows[0]]) - near_start_ms_;
-    if (since >= near_span_ms_) return nullptr;
-    Slice* slice = near_[static_cast<std::int64_t>(since) / slice_ms_];
-    if (slice == nullptr || slice->final_ms <= std::max(closed_ms, watermarks_ms[count - 1])) return nullptr;
-    const auto start_ms = static_cast<std::uint64_t>(slice->start_ms);
-    const std::uint64_t size_ms = static_cast<std::uint64_t>(slice->end_ms) - start_ms;
-    const auto outside = [=](std::int32_t row) {
-        return static_cast<std::uint64_t>(times_ms[row]) - start_ms >= size_ms;
-    };
-    if (outside(rows[count - 1])) return nullptr;
-    bool any = false;
-    for (std::size_t i = 0; i < count; ++i) any |= outside(rows[i]);
-    if (any) return nullptr;
+// Places a block in which no row is late, if its rows fall into few slices: a pass without branches for each
+// of them parts its rows from the others. The watermark never moves back, so the last row met the largest.
+// False when it is not so, or not seen at a glance.
+bool Window::Impl::place_at_a_glance(const std::int32_t* rows, const std::int64_t* watermarks_ms,
+                                     std::size_t count, std::int64_t closed_ms) {
+    constexpr std::size_t kMostSlices = 4;
+    const std::int64_t watermark_ms = std::max(watermarks_ms[count - 1], closed_ms);
+    const std::int64_t* times_ms = placed_by_ms_;
+    const std::int32_t* left = rows;
+    std::uint32_t begin = 0;
+    while (count > 0) {
+        Slice* slice =
+            runs_.size() == kMostSlices ? nullptr : slice_near(times_ms[left[count - 1]], watermark_ms);
+        if (slice == nullptr || slice->final_ms <= watermark_ms) {
+            runs_.clear();
+            return false;
+        }
+        const auto start_ms = static_cast<std::uint64_t>(slice->start_ms);
+        const std::uint64_t size_ms = static_cast<std::uint64_t>(slice->end_ms) - start_ms;
+        std::size_t inside = 0;
+        std::size_t outside = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::int32_t row = left[i];
+            const bool falls = static_cast<std::uint64_t>(times_ms[row]) - start_ms < size_ms;
+            order_[begin + inside] = row;
+            placed_[outside] = row;
+            inside += falls;
+            outside += !falls;
+        }
+        runs_.push_back({slice, begin, static_cast<std::uint32_t>(inside)});
+        begin += static_cast<std::uint32_t>(inside);
+        left = placed_;
+        count = outside;
+    }
     near_misses_ = 0;
-    return slice;
+    return true;
 }
 
 // Finds each row's window and sorts the rows of the block by window, late ones left out. Returns how many are
@@ -182,11 +197,7 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
     const std::int64_t* times_ms = placed_by_ms_;
     const std::int64_t closed_ms = closed_ms_of(owner_);
     runs_.clear();
-    if (Slice* slice = slice_of_all(rows, watermarks_ms, count, closed_ms); slice != nullptr) {
-        std::memcpy(order_, rows, count * sizeof *rows);
-        runs_.push_back({slice, 0, static_cast<std::uint32_t>(count)});
-        return count;
-    }
+    if (place_at_a_glance(rows, watermarks_ms, count, closed_ms)) return count;
     std::size_t placed = 0;
     touched_.clear();
     for (std::size_t i = 0; i < count; ++i) {

@@ -1,6 +1,6 @@
-// The state of a window and its program. window_program.cpp works the program out, window.cpp is the path of a
-// row, window_slices.cpp keeps what is open, window_write.cpp writes what has closed; the other window_*.cpp
-// are what their names say.
+// The state of a window and its program. window_program.cpp works the program out, window.cpp is the path of
+// a row, window_slices.cpp keeps what is open, window_write.cpp writes what has closed; the other
+// window_*.cpp are what their names say.
 #pragma once
 
 #include <cstdint>
@@ -208,8 +208,8 @@ private:
                       std::vector<std::int32_t>* late_rows);
     std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
-    Slice* slice_of_all(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
-                        std::int64_t closed_ms);
+    bool place_at_a_glance(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+                           std::int64_t closed_ms);
     void look_up(const Run& run);
     bool add_items(const Run& run, std::size_t number);
     void pack_value(const ItemColumn& column, ItemSet* set, std::int32_t row, std::uint64_t group,
@@ -225,6 +225,7 @@ private:
     };
     std::int64_t index_of(std::int64_t time_ms) const;
     Interval interval_of(std::int64_t index) const;
+    Slice* slice_near(std::int64_t time_ms, std::int64_t watermark_ms);
     Slice* find_far(std::int64_t time_ms, std::int64_t watermark_ms);
     Slice* find_or_open(std::int64_t index, std::int64_t watermark_ms);
     std::unique_ptr<Slice> make_slice(const Interval& interval) const;
@@ -342,6 +343,12 @@ private:
     // Owners whose windows are closed beyond closed_ms_, and how far those are that are not listed.
     std::map<std::int32_t, std::int64_t> floors_ms_;
     std::int64_t floor_ms_ = kLeast;
+
+    // A window that fills up makes room for as many groups as the one that closed last had, unless so many
+    // are open that what they do not need would add up.
+    static constexpr std::size_t kFewOpen = 8;
+    static constexpr std::size_t kMostExpected = std::size_t{1} << 16;
+    std::size_t groups_expected_ = 0;
 
     // Windows around the present, found without a division or a search.
     static constexpr std::size_t kNear = 64;

@@ -28,6 +28,18 @@ Window::Impl::Interval Window::Impl::interval_of(std::int64_t index) const {
     return {saturate(start), saturate(start + slice_ms_), final_ms};
 }
 
+// Null when finding it takes a search, or it is closed.
+Window::Impl::Slice* Window::Impl::slice_near(std::int64_t time_ms, std::int64_t watermark_ms) {
+    const std::uint64_t since = static_cast<std::uint64_t>(time_ms) - near_start_ms_;
+    if (since < near_span_ms_) {
+        const std::int64_t ahead = static_cast<std::int64_t>(since) / slice_ms_;
+        if (near_[ahead] == nullptr) near_[ahead] = find_or_open(near_index_ + ahead, watermark_ms);
+        return near_[ahead];
+    }
+    const bool holds = recent_ != nullptr && time_ms >= recent_->start_ms && time_ms < recent_->end_ms;
+    return holds ? recent_ : nullptr;
+}
+
 Window::Impl::Slice* Window::Impl::find_far(std::int64_t time_ms, std::int64_t watermark_ms) {
     const bool searched = spec.kind == WindowKind::calendar || spec.kind == WindowKind::global;
     if (searched && recent_ != nullptr && time_ms >= recent_->start_ms && time_ms < recent_->end_ms)
@@ -57,6 +69,7 @@ std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(const Interval& in
     slice->end_ms = interval.end_ms;
     slice->final_ms = interval.final_ms;
     set_up(slice.get());
+    if (open_.size() < kFewOpen) slice->groups.expect(groups_expected_);
     return slice;
 }
 
@@ -136,6 +149,7 @@ Status Window::Impl::close_slices(std::int64_t watermark_ms, std::vector<std::sh
     while (!open_.empty() && open_.begin()->second->final_ms <= watermark_ms) {
         Slice* slice = open_.begin()->second.get();
         closed->push_back(write(slice, slice->start_ms, slice->end_ms));
+        groups_expected_ = std::min(slice->groups.size(), kMostExpected);
         open_.erase(open_.begin());
     }
     return {};

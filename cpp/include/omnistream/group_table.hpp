@@ -25,6 +25,8 @@ public:
     // next number. count <= kBlock.
     void find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* rows);
     void reserve(std::size_t rows);
+    // Room for so many rows is made at once when it is seen that the table grows at all.
+    void expect(std::size_t rows) { expected_ = rows; }
 
     [[nodiscard]] std::size_t size() const { return size_; }
     // Valid until the next find_or_insert.
@@ -38,6 +40,7 @@ private:
     template <std::size_t kKeyWords>
     void probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* rows);
     std::uint32_t append(const std::uint64_t* key);
+    void grow();
     void rebuild_index(std::size_t slots);
 
     std::size_t key_words_;
@@ -45,6 +48,7 @@ private:
     std::vector<std::uint64_t> fresh_;
     Array<std::uint64_t> words_;
     std::size_t size_ = 0;
+    std::size_t expected_ = 0;
     Array<std::uint32_t> slots_;  // 0: free; else hash bits above row_bits_, row number + 1 in row_bits_
     std::uint64_t mask_ = 0;
     std::uint32_t row_bits_ = 0;  // a mask: all ones below log2(slots)
