@@ -15,7 +15,7 @@ from workloads import JSON, arrow_answer, json_answer, orders_file, rows_of
 
 from omnistream import Pipeline, parse_job
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 4 << 20  # a source's own batches
 ROWS_JOB = {
     "schema": {
         "field": [
