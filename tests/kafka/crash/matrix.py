@@ -26,6 +26,7 @@ import datetime as dt
 import json
 import multiprocessing
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -340,7 +341,9 @@ def main() -> None:
             with Cluster(size) as cluster:
                 kafka = Kafka(cluster.bootstrap, cluster)
                 tally.add(run_matrix(kafka, steps_here, seeds, folder, verbose=True))
-    if not tally.sound:
+    if tally.sound:
+        shutil.rmtree(folder)
+    else:
         print(f"what the jobs left behind is in {folder}")
     print(tally.to_json())
     sys.exit(0 if tally.sound and not tally.missed else 1)
