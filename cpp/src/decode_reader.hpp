@@ -130,6 +130,7 @@ public:
 
 private:
     static constexpr std::int32_t kNone = -1;
+    static constexpr auto kWidth = static_cast<std::ptrdiff_t>(Simd::kWidth);
     enum class Found : std::uint8_t { missing, null, wrong, array };
     struct ArrayState {
         Found found = Found::missing;
@@ -439,6 +440,11 @@ private:
             text = {p, static_cast<std::size_t>(stop - p)};
             ++stop;
             if (high) valid = json::utf8_fault(p, stop - 1) == stop - 1;
+            if (valid && plan.field.type == Type::string && readable_ - stop >= kWidth) {
+                copy_text(text, &lanes_.lane[field], row_[plan.level]);
+                good(plan);
+                return stop;
+            }
         } else {
             std::string* plain = nullptr;
             bool lone_surrogate = false;
@@ -453,6 +459,21 @@ private:
             string_field(text, quote, field, plan);
         }
         return stop;
+    }
+
+    // As set_text(), in whole vectors, of which one can be read behind the text.
+    static void copy_text(std::string_view text, Lane* lane, std::size_t row) {
+        const auto start = static_cast<std::size_t>(lane->offsets[row]);
+        if (start + text.size() + kWidth > lane->bytes.capacity()) return lane->set_text(row, text);
+        lane->offsets[row + 1] = static_cast<std::int32_t>(start + text.size());
+        char* to = lane->bytes.data() + start;
+        const char* from = text.data();
+        const char* const stop = from + text.size();
+        do {
+            Simd::copy(to, from);
+            to += kWidth;
+            from += kWidth;
+        } while (from < stop);
     }
 
     void string_field(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
