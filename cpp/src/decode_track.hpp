@@ -71,6 +71,10 @@ private:
     static bool same(const Part& a, const Part& b);
     bool settle(Level level, std::uint64_t fields, std::uint64_t* missing) const;
     const char* walk(const Part& part, const char* p, const std::uint32_t* quotes, std::size_t row);
+    bool copyable(const char* from, const char* stop) const;
+    bool skippable(const char* from, const char* stop) const;
+    const char* read_cell_anew(const Cell& cell, const char* at, std::size_t row);
+    const char* skip_anything(const Cell& cell, const char* at);
     bool leave();
 
     // ---- runs ----
@@ -274,6 +278,32 @@ inline bool Track::leave() {
     return false;
 }
 
+// What walk() needs seldom is out of line, so that what it needs always stays in registers.
+
+[[gnu::noinline]] inline bool Track::copyable(const char* from, const char* stop) const {
+    if (!holds_feeds_ && index_->plain(static_cast<std::size_t>(from - index_->text()),
+                                       static_cast<std::size_t>(stop - index_->text())))
+        return true;
+    return is_copyable(from, stop, end_at_);
+}
+
+[[gnu::noinline]] inline bool Track::skippable(const char* from, const char* stop) const {
+    if (!holds_feeds_ && index_->plain(static_cast<std::size_t>(from - index_->text()),
+                                       static_cast<std::size_t>(stop - index_->text())))
+        return true;
+    return skip_string(from, end_at_, plan_.schema.strict_utf8) == stop + 1;
+}
+
+[[gnu::noinline]] inline const char* Track::read_cell_anew(const Cell& cell, const char* at,
+                                                           std::size_t row) {
+    return reader_.read_single(at, end_at_, end_at_ + kReach, cell.edge.field, row, cell.edge.depth);
+}
+
+[[gnu::noinline]] inline const char* Track::skip_anything(const Cell& cell, const char* at) {
+    const char* p = skip_scalar(at);
+    return p != nullptr ? p : reader_.skip_single(at, end_at_, end_at_ + kReach, cell.edge.depth);
+}
+
 // Behind the last value of a part, or nullptr.
 //
 // Threaded code: each reader of values ends in a jump of its own to the next, so that the CPU learns what
@@ -290,20 +320,12 @@ inline const char* Track::walk(const Part& part, const char* p, const std::uint3
         &&skip_any, &&skip_any_behind_other, &&done,        &&done,
     };
     const char* const text = index_->text();
-    const char* const end = end_at_;
     const bool plain = plain_;
     const Cell* cell = part.cells.data();
     const char* stop;
     const char* value;
-    const auto is_plain = [&](const char* from, const char* to) {
-        if (!holds_feeds_ &&
-            index_->plain(static_cast<std::size_t>(from - text), static_cast<std::size_t>(to - text)))
-            return true;
-        return is_copyable(from, to, end);
-    };
-    const auto read_anew = [&](const char* at) {
-        return reader_.read_single(at, end, end + kReach, cell->edge.field, row, cell->edge.depth);
-    };
+    const auto is_plain = [&](const char* from) { return copyable(from, stop); };
+    const auto read_anew = [&](const char* at) { return read_cell_anew(*cell, at, row); };
 
 #define OMNI_GO goto* kReaders[cell->reader]
 #define OMNI_NEXT \
@@ -322,7 +344,7 @@ inline const char* Track::walk(const Part& part, const char* p, const std::uint3
     OMNI_READER(string)
     stop = text + quotes[cell->stop];
     p = stop + 1;
-    if (plain || is_plain(value, stop)) {
+    if (plain || is_plain(value)) {
         copy_string(value, stop, *cell->edge.lane, row);
     } else if (read_anew(value - 1) != p) {
         return nullptr;
@@ -332,7 +354,7 @@ inline const char* Track::walk(const Part& part, const char* p, const std::uint3
     OMNI_READER(dictionary)
     stop = text + quotes[cell->stop];
     p = stop + 1;
-    if (plain || is_plain(value, stop)) {
+    if (plain || is_plain(value)) {
         cell->edge.lane->texts[row - lanes_.encoded[cell->edge.level]] = {
             value, static_cast<std::uint32_t>(stop - value)};
     } else if (read_anew(value - 1) != p) {
@@ -372,17 +394,12 @@ inline const char* Track::walk(const Part& part, const char* p, const std::uint3
     OMNI_READER(skip_string)
     stop = text + quotes[cell->stop];
     p = stop + 1;
-    if (!plain &&
-        (holds_feeds_ ||
-         !index_->plain(static_cast<std::size_t>(value - text), static_cast<std::size_t>(stop - text))) &&
-        skip_string(value, end, plan_.schema.strict_utf8) != p)
-        return nullptr;
+    if (!plain && !skippable(value, stop)) return nullptr;
     OMNI_NEXT;
 
     OMNI_READER(skip_any)
-    p = skip_scalar(value);
-    if (p == nullptr && (p = reader_.skip_single(value, end, end + kReach, cell->edge.depth)) == nullptr)
-        return nullptr;
+    p = skip_anything(*cell, value);
+    if (p == nullptr) return nullptr;
     OMNI_NEXT;
 
 done:
