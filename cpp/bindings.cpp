@@ -905,6 +905,7 @@ PYBIND11_MODULE(_core, m) {
         std::shared_ptr<DuplicateFilter> duplicates;
         std::vector<std::string> reasons;
         std::unique_ptr<Cleaner> cleaner;
+        std::unique_ptr<Cleaner> without_rules;  // for rows that have passed them elsewhere
     };
     py::class_<PyCleaner>(m, "Cleaner")
         .def(py::init([](const std::vector<py::dict>& rules, const std::string& time_column,
@@ -924,6 +925,8 @@ PYBIND11_MODULE(_core, m) {
                                                            get<std::int64_t>(*duplicates, "within_ms"));
                  out->cleaner =
                      std::make_unique<Cleaner>(std::move(list), time_column, out->watermark, out->duplicates);
+                 out->without_rules = std::make_unique<Cleaner>(std::vector<Rule>{}, time_column,
+                                                                out->watermark, out->duplicates);
                  return out;
              }),
              py::arg("rules"), py::arg("time_column"), py::arg("watermark"),
@@ -942,6 +945,12 @@ PYBIND11_MODULE(_core, m) {
                                       reject_table(*batch, cleaned.rejects, "clean", self.reasons), counts);
             },
             py::arg("batch"), py::arg("now_ms"), py::arg("overflowed") = std::vector<std::int32_t>{})
+        .def("drop_duplicates",
+             [](PyCleaner& self, const std::shared_ptr<Batch>& batch) {
+                 Cleaned cleaned;
+                 without_gil([&] { return self.without_rules->clean(batch, 0, {}, &cleaned); });
+                 return cleaned.batch;
+             })
         .def_property_readonly(
             "remembered", [](const PyCleaner& self) { return self.duplicates ? self.duplicates->size() : 0; })
         .def_property_readonly(

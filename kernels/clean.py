@@ -1,8 +1,8 @@
 """clean on a device: the driver of ``clean.cu``.
 
-Rules and the watermark run there. Duplicates do not: whether a key is still remembered depends on the
-watermark that the rows before it have moved, and whether they move it depends on their own keys;
-`unsupported` says so, and the CPU cleans such a job.
+Rules, amounts and the watermark run there. Duplicates do not: whether a key is still remembered depends on
+the watermark that the rows before it have moved, and whether they move it depends on their own keys. So the
+keys and times of the rows that have passed the rules go to the CPU, which says which rows live on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omnistream import _core
 from omnistream.errors import SchemaError
 from omnistream.kernels.columns import Lane
 from omnistream.kernels.launch import Launcher, blocks_for
-from omnistream.kernels.rows import DeviceRows
+from omnistream.kernels.rows import DeviceRows, picked
 
 THREADS = 256
 TILE = THREADS * 8  # rows, as clean.cu
@@ -27,15 +27,6 @@ PASSED = 0xFFFF
 _PLACES = 4  # of a decimal
 _FIRST, _LAST = -(2**63), 2**63 - 1
 _WIDTHS = {np.dtype(np.uint8): 0, np.dtype(np.int32): 1, np.dtype(np.int64): 2, np.dtype(np.float64): 3}
-
-
-def unsupported(duplicates: dict[str, Any] | None) -> str | None:
-    """Say what only the CPU cleans, or return None."""
-    if duplicates is None:
-        return None
-    return (
-        "duplicates are looked up row after row: how long a key is remembered depends on the rows before it"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +40,8 @@ class DeviceCleaned:
     watermarks_ms : device array of int64
         By survivor, the watermark that it met.
     failed : device array of uint16
-        By row of the batch: the rule that it failed first, one more than the number of rules for an amount
-        that overflowed, `PASSED`.
+        By row of the batch: the rule that it failed first, the number of rules for a duplicate, one more for
+        an amount that overflowed, `PASSED`.
     owner : int
         The slot of its partition.
     """
@@ -74,6 +65,10 @@ class DeviceCleaner:
         Of the stream; each batch moves it.
     max_disorder_ms : int
         As the watermark was made with.
+    keys : sequence of str
+        The columns of a duplicate's key; none: there are no duplicates.
+    cleaner : _core.Cleaner, optional
+        Remembers the keys, and moves the same watermark.
     """
 
     def __init__(
@@ -83,6 +78,8 @@ class DeviceCleaner:
         time_column: str,
         watermark: _core.Watermark,
         max_disorder_ms: int,
+        keys: Sequence[str] = (),
+        cleaner: _core.Cleaner | None = None,
     ) -> None:
         self.launcher = launcher
         self._xp = launcher.xp
@@ -90,6 +87,8 @@ class DeviceCleaner:
         self._time_column = time_column
         self._watermark = watermark
         self._max_disorder_ms = max_disorder_ms
+        self._keys = keys
+        self._cleaner = cleaner
 
     def clean(
         self,
@@ -99,10 +98,12 @@ class DeviceCleaner:
         partition: int,
         now_ms: int,
         overflowed: Any = None,
+        batch: DeviceRows | None = None,
     ) -> DeviceCleaned:
         """Judge the rows of a batch, which come from one partition.
 
-        ``overflowed`` flags rows (device array of uint8) whose amount int64 cannot hold.
+        ``overflowed`` flags rows (device array of uint8) whose amount int64 cannot hold. `batch` has the
+        columns, and must be given where there may be duplicates.
 
         Raises
         ------
@@ -125,8 +126,30 @@ class DeviceCleaner:
                 raise SchemaError(
                     f'column "{self._time_column}" is null in row {row}: every row needs an event time'
                 )
+        if batch is not None and self._cleaner is not None and survivors.size:
+            return self._drop_duplicates(self._cleaner, batch, survivors, failed)
         met_ms, owner = self._meet(time.values[survivors], source, partition)
         return DeviceCleaned(survivors, met_ms, failed, owner)
+
+    def _drop_duplicates(
+        self, cleaner: _core.Cleaner, batch: DeviceRows, survivors: Any, failed: Any
+    ) -> DeviceCleaned:
+        """Let the CPU say which of the rows repeat a key, and move the watermark past the others."""
+        names = dict.fromkeys([*self._keys, self._time_column])
+        clean = cleaner.drop_duplicates(picked(batch, [*names], survivors).to_host())
+        kept = pa.record_batch(clean.survivors())
+        rows = np.asarray(kept.column("row"))
+        to_device = self.launcher.to_device
+        if rows.size < survivors.size:
+            repeated = np.delete(np.arange(int(survivors.size)), rows)
+            failed[survivors[to_device(repeated)]] = np.uint16(len(self._rules))
+            survivors = survivors[to_device(rows)]
+        met_ms = to_device(np.ascontiguousarray(kept.column("watermark_ms")))
+        return DeviceCleaned(survivors, met_ms, failed, clean.owner)
+
+    def count_duplicates(self, cleaned: DeviceCleaned) -> int:
+        """Return how many rows repeated a key."""
+        return int((cleaned.failed == np.uint16(len(self._rules))).sum()) if self._cleaner else 0
 
     def rejects(self, batch: DeviceRows, cleaned: DeviceCleaned) -> _core.Batch:
         """Return the rejects of a batch in the order of its rows."""

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from omnistream import _core
 from omnistream.kernels.columns import CleanRows, Lane, upload_column
-from omnistream.kernels.launch import Launcher
+from omnistream.kernels.launch import Launcher, blocks_for
 
 # By fault: reason, and the column at fault or "".
 Faults = Sequence[tuple[str, str]]
+THREADS = 256
 _DECIMAL = pa.decimal128(19, 4)
 _ARROW = {
     "int32": pa.int32(),
@@ -197,6 +198,37 @@ def _to_arrow(rows: DeviceRows, name: str) -> pa.Array:
     if kind == "decimal":
         values = np.stack([values, values >> 63], axis=1)
     return pa.Array.from_buffers(_ARROW[kind], rows.rows, [validity, pa.py_buffer(values)])
+
+
+def picked(batch: DeviceRows, names: Sequence[str], rows: Any) -> DeviceRows:
+    """Return some columns of some rows, ascending, that were decoded on the device."""
+    origin = batch.origin
+    assert isinstance(origin, MessageOrigin), "rows that came from the host are still there"
+    columns = {name: _picked(batch, name, rows) for name in names}
+    types = {name: batch.types[name] for name in names}
+    own = replace(origin, message=origin.message[rows])
+    return DeviceRows(batch.launcher, columns, types, int(rows.size), own)
+
+
+def _picked(batch: DeviceRows, name: str, rows: Any) -> Lane:
+    lane, launcher, xp = batch.columns[name], batch.launcher, batch.launcher.xp
+    count = int(rows.size)
+    grid = blocks_for(count, THREADS)
+    validity = None
+    if lane.validity is not None:
+        flags = (lane.validity[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+        validity = xp.empty((count + 7) // 8, np.uint8)
+        launcher.launch("decode", "pack_bits", grid, THREADS, flags, np.uint32(count), validity)
+    if lane.offsets is None:
+        return replace(lane, values=lane.values[rows], validity=validity)
+    begins = lane.offsets[rows]
+    sizes = lane.offsets[rows + 1] - begins
+    offsets = xp.zeros(count + 1, np.int32)
+    xp.cumsum(sizes, dtype=np.int32, out=offsets[1:])
+    texts = xp.empty(int(offsets[-1]), np.uint8)
+    given = (lane.values, begins.astype(np.int64), sizes, np.uint32(count), offsets, texts)
+    launcher.launch("decode", "gather_texts", grid, THREADS, *given)
+    return Lane(texts, validity, offsets)
 
 
 def flags_of(launcher: Launcher, rows: Sequence[int], count: int) -> Any:

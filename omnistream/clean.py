@@ -23,11 +23,11 @@ Rows: TypeAlias = "_core.Batch | DeviceRows"
 CleanRows: TypeAlias = "_core.CleanBatch | DeviceClean"
 
 
-def refusal(job: JobSpec) -> str | None:
-    """Return what of a job's cleaning has no kernel, or None."""
-    from omnistream.kernels.clean import unsupported
-
-    return unsupported(None if job.duplicates is None else job.duplicates.to_core())
+def refusal(job: JobSpec, decode: str | None) -> str | None:
+    """Return why a job cleans on the CPU, or None; `decode`: why it decodes there."""
+    if job.duplicates is not None and decode is not None:
+        return "duplicates are looked up on the CPU, where the rows are"
+    return None
 
 
 class Clean:
@@ -65,6 +65,8 @@ class Clean:
 
     def run(self, batch: Rows, now_ms: int) -> tuple[CleanRows, _core.Batch]:
         """Return the surviving rows, with their amounts, and the rejects."""
+        if isinstance(batch, _core.Batch) and self._duplicates is not None:  # looked up on the CPU
+            return self._run(batch, now_ms)
         columns = len(batch.names if isinstance(batch, _core.Batch) else batch.columns)
         with self._seat.turn(batch.rows * columns * LANE_BYTES) as launcher:
             if launcher is not None:
@@ -91,7 +93,8 @@ class Clean:
         if self._on_device is None:
             time, watermark = self._time, self.watermark
             given = (self._rules, time.column, watermark, time.max_disorder_ms)
-            self._on_device = DeviceCleaner(launcher, *given)
+            remembered = (self._duplicates["key"], self._cleaner) if self._duplicates else ()
+            self._on_device = DeviceCleaner(launcher, *given, *remembered)
         device, amount = self._on_device, self._amount
         flags: Any = None
         if isinstance(batch, _core.Batch):
@@ -101,9 +104,10 @@ class Clean:
         elif amount is not None:
             flags = device.add_amounts(batch, amount.quantity, amount.unit_price, amount.discount)
         place = batch.origin.source, batch.origin.partition
-        cleaned = device.clean(batch.columns, batch.rows, *place, now_ms, flags)
-        survived = int(cleaned.rows.size)
-        self.counts.update(rows=batch.rows, rejected=batch.rows - survived, duplicates=0)
+        cleaned = device.clean(batch.columns, batch.rows, *place, now_ms, flags, batch)
+        survived, repeated = int(cleaned.rows.size), device.count_duplicates(cleaned)
+        rejected = batch.rows - survived - repeated
+        self.counts.update(rows=batch.rows, rejected=rejected, duplicates=repeated)
         survivors = None if survived == batch.rows else cleaned.rows
         rows = DeviceClean(batch, survivors, cleaned.watermarks_ms, cleaned.owner)
         return rows, device.rejects(batch, cleaned)

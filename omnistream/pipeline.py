@@ -308,9 +308,10 @@ class Pipeline:
         windows = window.refusals(self.job)
         none_left = len(windows) == len(self.job.windows)
         why = "; ".join(f"{name}: {reason}" for name, reason in windows.items()) or "there is no window"
+        decoded = decode.refusal(self.job, schema)
         return {
-            "decode": decode.refusal(self.job, schema),
-            "clean": clean.refusal(self.job),
+            "decode": decoded,
+            "clean": clean.refusal(self.job, decoded),
             "window": why if none_left else None,
             "derive": derive.refusal(self.job, self.device.name),
         }

@@ -308,10 +308,13 @@ class DeviceEngine(CpuEngine):
     def cleaner(
         self, rules: list[dict[str, Any]], time_column: str, watermark: Any, duplicates: dict[str, Any] | None
     ) -> Any:
-        if clean.unsupported(duplicates):
-            return HostClean(self.core.Cleaner(rules, time_column, watermark, duplicates))
-        device = clean.DeviceCleaner(self.launcher, rules, time_column, watermark, self.max_disorder_ms)
-        return DeviceClean(device)
+        host = self.core.Cleaner(rules, time_column, watermark, duplicates)
+        given: tuple[Any, ...] = (rules, time_column, watermark, self.max_disorder_ms)
+        if duplicates is not None:
+            given += (duplicates["key"], host)
+        return DeviceClean(
+            clean.DeviceCleaner(self.launcher, *given), HostClean(host), duplicates is not None
+        )
 
     def window(self, spec: dict[str, Any]) -> CpuWindow:
         from omnistream.kernels.window import DeviceWindow, refusal
@@ -351,20 +354,25 @@ class HostClean(CpuCleaner):
 @dataclass
 class DeviceClean:
     cleaner: clean.DeviceCleaner
+    host: HostClean
+    has_duplicates: bool
 
     def clean(self, decoded: Result, now_ms: int, overflowed: list[int] | None = None) -> Result:
         batch, launcher = decoded.native, self.cleaner.launcher
         if not isinstance(batch, DeviceRows):
+            if self.has_duplicates:
+                return self.host.clean(decoded, now_ms, overflowed)
             table = pa.record_batch(batch)
             types = {name: column_type(table.schema.field(name).type) for name in table.schema.names}
             batch = DeviceRows.upload(launcher, batch, types, {})
         flags = flags_of(launcher, overflowed or [], batch.rows)
         place = batch.origin.source, batch.origin.partition
-        cleaned = self.cleaner.clean(batch.columns, batch.rows, *place, now_ms, flags)
+        cleaned = self.cleaner.clean(batch.columns, batch.rows, *place, now_ms, flags, batch)
         rejects = plain_rows(self.cleaner.rejects(batch, cleaned))
         survivors = RowsOnDevice(batch, cleaned.rows, cleaned.watermarks_ms, cleaned.owner)
-        rows = launcher.to_host(cleaned.rows).tolist()
-        counts = {"rows": batch.rows, "rejected": batch.rows - len(rows), "duplicates": 0}
+        repeated = self.cleaner.count_duplicates(cleaned)
+        rejected = batch.rows - survivors.rows - repeated
+        counts = {"rows": batch.rows, "rejected": rejected, "duplicates": repeated}
         watermarks_ms = launcher.to_host(cleaned.watermarks_ms).tolist()
         return Result(plain_rows(survivors.to_host().to_batch()), survivors, rejects, counts, watermarks_ms)
 

@@ -35,7 +35,7 @@ def explained(**tables: object) -> dict[str, str]:
 
 
 def test_stages_with_kernels_are_on_the_device() -> None:
-    said = explained(clean={"rule": RULES}, window=[SALES])
+    said = explained(clean={"rule": RULES, "duplicates": {"within": "1h"}}, window=[SALES])
     for stage in ("decode", "clean", "encode", "window"):
         assert said[stage].startswith("cuda-host ")
         assert "[" not in said[stage]
@@ -45,7 +45,15 @@ def test_stages_with_kernels_are_on_the_device() -> None:
 @pytest.mark.parametrize(
     ("tables", "stage", "why"),
     [
-        ({"clean": {"duplicates": {"within": "1h"}}}, "clean", "duplicates are looked up row after row"),
+        (
+            {
+                "clean": {"duplicates": {"within": "1h"}},
+                "source": KAFKA | {"format": "arrow"},
+                "window": [SALES],
+            },
+            "clean",
+            "duplicates are looked up on the CPU, where the rows are",
+        ),
         ({"source": KAFKA | {"format": "arrow"}}, "decode", "messages in Arrow have no kernel"),
         ({"source": KAFKA | {"columns": {"at": "timestamp"}}}, "decode", "beside the values"),
         ({"window": [VISITS]}, "window", "visits: session windows have no kernel"),

@@ -238,11 +238,6 @@ def test_a_row_without_a_time_is_an_error_unless_a_rule_took_it() -> None:
         clean.DeviceCleaner(launcher, [], "other", watermark, 0).clean(columns, 3, "s", 0, 0)
 
 
-def test_duplicates_stay_on_the_cpu() -> None:
-    assert clean.unsupported(None) is None
-    assert "row after row" in str(clean.unsupported({"key": ["event_id"], "within_ms": 1}))
-
-
 @pytest.mark.parametrize("values", [[], ["36"], ["", "鞋"], ["365", "36"]])
 def test_strings_that_are_allowed(values: list[str]) -> None:
     texts = ["36", "", "鞋", None, "3", "365"]

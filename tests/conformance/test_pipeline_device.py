@@ -41,13 +41,13 @@ from tests.test_pipeline import (
 )
 
 LAUNCHERS = st.sampled_from(driver_launchers())
-# Of the others no stage is left to the CPU: no duplicates, no arrays of messages.
+ALONE = replace(JOBS["parcels"], schema=replace(JOBS["parcels"].schema, array_messages=False))
+# Of the last no stage is left to the CPU, and nothing of it: no duplicates, no arrays of messages.
 SHAPES = JOBS | {
+    "parcels, one a message": ALONE,
     "order, all stages": replace(JOBS["order"], duplicates=None),
     "order_flat, all stages": replace(JOBS["order_flat"], duplicates=None),
-    "parcels, all stages": replace(
-        JOBS["parcels"], duplicates=None, schema=replace(JOBS["parcels"].schema, array_messages=False)
-    ),
+    "parcels, all stages": replace(ALONE, duplicates=None),
 }
 # So that make test-sanitize and gpu-check find these tests by the name of the device.
 NAMED = [pytest.param(shape, id=f"{driver_launchers()[0].name} {shape}") for shape in SHAPES]
@@ -55,7 +55,7 @@ WHOLE = [each for each in NAMED if str(each.values[0]).endswith("all stages")]
 
 
 def stream_of(shape: str) -> st.SearchStrategy[list[bytes]]:
-    return streams(shape.removesuffix(", all stages"))
+    return streams(shape.partition(",")[0])
 
 
 def on_device(job: JobSpec, launcher: Any, device: Any = "cuda") -> Pipeline:
@@ -73,6 +73,23 @@ def test_results_do_not_depend_on_the_device(shape: str, launcher: Any, data: st
     pieces = run(job, parts, first=lambda job: on_device(job, launcher))
     pieces.numbered_from = 1 if name.startswith("lines") else 0
     assert_same(pieces, whole, job)
+
+
+def test_duplicates_are_looked_up_by_key_and_time_alone() -> None:
+    job = JOBS["order"]
+    pipeline = on_device(job, driver_launchers()[0])
+    assert pipeline.explain().count(" cpu ") == 1  # of derive
+    lines = [{"sku": "A", "qty": quantity, "unit_price": 1} for quantity in (0, 1, 2)]
+    event = {"event_id": "e", "event_type": "paid", "event_time": iso(1), "lines": lines}
+    outputs = pipeline.push([json.dumps(event).encode()] * 2)
+    told = [(row["reason"], row["position"], row["line"]) for row in outputs[REJECTS][0].to_pylist()]
+    assert told == [
+        ("non_positive_quantity", 0, 0),
+        ("non_positive_quantity", 1, 0),
+        ("duplicate", 1, 1),
+        ("duplicate", 1, 2),
+    ]
+    assert (pipeline.metrics().duplicates, pipeline.metrics().aggregated) == (2, 2)
 
 
 @pytest.mark.parametrize("shape", WHOLE)
