@@ -27,6 +27,7 @@ from omnistream.kernels.memory import in_parts
 from omnistream.kernels.rows import DeviceRows, MessageOrigin
 
 THREADS = 256
+WARP = 32
 TILE_BYTES = THREADS * 4 * 8  # as decode.cu: of a block of count_feeds
 MOST_LEVELS = 4
 MOST_NODES = 64  # bits of a word
@@ -548,7 +549,7 @@ class DeviceDecoder:
         offsets = offsets.astype(np.int32)
         texts = xp.empty(size, np.uint8)
         arguments = (decoded.bytes, lanes.values, lanes.present, np.uint32(rows), offsets, texts)
-        self._launch("gather_texts", blocks_for(rows, THREADS), *arguments)
+        self._launch("gather_texts", blocks_for(WARP * rows, THREADS), *arguments)
         return offsets, texts
 
     def _bitmap(self, flags: Any) -> Any:
