@@ -10,7 +10,7 @@ CHDB = 'chdb>=3,<5'
 DATAFUSION = 'datafusion>=43,<60'
 CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
 
-.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix state-machine soak bench-kafka lint format bench bench-decode bench-pipeline bench-window gpu-check clean
+.PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix state-machine crash-test soak bench-kafka lint format bench bench-decode bench-pipeline bench-window gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/completejourney.py data/completejourney.ndjson
@@ -49,6 +49,11 @@ crash-matrix: $(VENV)/.test
 EXAMPLES = 1000
 state-machine: $(VENV)/.test
 	OMNISTREAM_STATE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/state/test_machine.py --timeout=0
+
+# A file job that is killed at random moments and started again: its output is that of an undisturbed run. Last line: JSON.
+RUNS = 100
+crash-test: $(VENV)/.test
+	$(BIN)/python -m tests.state.crash --runs $(RUNS)
 
 # The command under a steady stream: memory must stay flat, and no window be left open. Last line: JSON.
 MINUTES = 30

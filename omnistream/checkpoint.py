@@ -223,10 +223,14 @@ def prune(path: str | Path, keep: int, named: Collection[str] = ()) -> list[Path
 
 
 def remove(path: str | Path, but: Collection[str] = ()) -> None:
-    """Remove all checkpoints under `path`, but for the folders named."""
+    """Remove all checkpoints under `path`, but for the folders named; the oldest first.
+
+    Whoever dies in the middle leaves the newest: from an older one, what is done would be done again.
+    """
     root = Path(path)
     with _as_state_error(root):
-        for folder in list(_folders(root)):
+        _remove_unfinished(root)
+        for folder in sorted(_folders(root), key=_sequence):
             if folder.name not in but:
                 shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from omnistream.checkpoint import Snapshot, latest, prune
+from omnistream.checkpoint import Snapshot, latest, prune, remove
 from omnistream.errors import JobError, MemoryLimitError
 from omnistream.idleness import Idleness
 from omnistream.pipeline import Metrics, Pipeline
 from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
+from omnistream.sink.staging import complete
 from omnistream.sink.stdout import StdoutSink
 from omnistream.source import Block, Position, open_source
 from omnistream.spec import REJECTS, CheckpointSpec, JobSpec, SourceSpec
@@ -246,6 +246,9 @@ def _run_job(
         producer = open_job_producer(job)
         mode: Mode | None = "append" if resumed else None
         sinks = open_sinks(job, pipeline.schemas(), mode, on_failure, producer)
+        if job.checkpoint is not None:
+            for sink in all_sinks(sinks):
+                sink.hold()
         while stop.signal is None:
             following = _next(blocks, stop)
             if following is None:
@@ -285,7 +288,7 @@ def _run_job(
 
         if stop.signal is None and refused is None:
             write_outputs(pipeline.flush(), sinks)
-        elif job.checkpoint is not None:
+        if job.checkpoint is not None:
             _save(job.checkpoint, pipeline, positions, sinks)
         for sink in all_sinks(sinks):
             sink.close()
@@ -294,7 +297,7 @@ def _run_job(
     if refused is not None:
         raise refused
     if job.checkpoint is not None and stop.signal is None:
-        _remove_checkpoints(job.checkpoint)
+        remove(job.checkpoint.path)
     last = progress()
     if on_progress is not None:
         on_progress(last)
@@ -307,6 +310,7 @@ def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], bool]:
     if folder is None:
         return Pipeline(job), {}, False
     snapshot = Snapshot.load(folder)
+    complete(**snapshot.manifest["files"])
     positions = {source: Position(**each) for source, each in snapshot.manifest["positions"].items()}
     return Pipeline.restore(snapshot, job), positions, True
 
@@ -388,13 +392,18 @@ def write_outputs(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks)
 def _save(
     checkpoint: CheckpointSpec, pipeline: Pipeline, positions: Mapping[str, Position], sinks: Sinks
 ) -> None:
-    """Make the output durable first: what a checkpoint has passed is never computed again."""
+    """Move input, state and files forward together.
+
+    Files are durable before the checkpoint, which names them, and appear after it. So a run that dies before
+    the checkpoint leaves files that nobody sees, and one that dies after it lets them appear when it starts.
+    """
+    prepared = [sink.prepare() for sink in all_sinks(sinks)]
+    snapshot = pipeline.snapshot({source: asdict(each) for source, each in positions.items()})
+    snapshot.manifest["files"] = {
+        "appearing": [path for each in prepared for path in each.appearing],
+        "replaced": [path for each in prepared for path in each.replaced],
+    }
+    snapshot.save(checkpoint.path)
     for sink in all_sinks(sinks):
-        sink.flush()
-    pipeline.snapshot({source: asdict(each) for source, each in positions.items()}).save(checkpoint.path)
+        sink.commit()
     prune(checkpoint.path, KEPT_CHECKPOINTS)
-
-
-def _remove_checkpoints(checkpoint: CheckpointSpec) -> None:
-    while (folder := latest(checkpoint.path)) is not None:
-        shutil.rmtree(folder)

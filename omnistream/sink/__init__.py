@@ -11,6 +11,7 @@ from omnistream.errors import SinkError
 from omnistream.sink.files import FileSink, arrow_writer, json_writer, reject_writer
 from omnistream.sink.json_text import check_json_types
 from omnistream.sink.parquet import ParquetSink
+from omnistream.sink.staging import Prepared
 from omnistream.sink.stdout import StdoutSink
 
 __all__ = ["REJECT_SCHEMA", "SINKS", "Mode", "Sink", "SinkSpec", "open_dead_letter", "open_sink"]
@@ -44,8 +45,17 @@ class Sink(Protocol):
     def write(self, batch: pa.RecordBatch) -> None:
         """Take a batch with the sink's schema. It may stay in memory or in a hidden file for now."""
 
+    def hold(self) -> None:
+        """From now on nothing that can be held back becomes visible before `commit`, `flush` or `close`."""
+
+    def prepare(self) -> Prepared:
+        """Make all that was written durable. A checkpoint is taken after this, never before."""
+
+    def commit(self) -> None:
+        """Make visible what was prepared: once the checkpoint is durable."""
+
     def flush(self) -> None:
-        """Make all that was written visible and durable. A checkpoint is taken after this, never before."""
+        """Prepare and commit."""
 
     def close(self) -> None:
         """Flush, and end the output. An output without rows leaves a file without rows."""

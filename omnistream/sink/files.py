@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from omnistream.errors import SinkError
 from omnistream.sink.json_text import json_lines, reject_lines
-from omnistream.sink.staging import Staging, as_sink_error, conform, hidden, numbered
+from omnistream.sink.staging import Prepared, Staging, as_sink_error, conform, hidden, numbered
 
 
 class Writer(Protocol):
@@ -96,16 +96,30 @@ class FileSink:
         with as_sink_error(self._path):
             self._begin().write(rows)
 
+    def hold(self) -> None:
+        """Let files wait for `commit`."""
+        self._staging.held = True
+
+    def prepare(self) -> Prepared:
+        """Make what was written durable, and hidden still if files are held."""
+        with as_sink_error(self._path):
+            if self._writer is not None and self._file is not None:
+                self._writer.close()
+                self._file.close()
+                self._staging.finish(self._current())
+                self._writer = self._file = None
+                self._number += 1
+            return self._staging.prepared()
+
+    def commit(self) -> None:
+        """Let what was prepared appear."""
+        with as_sink_error(self._path):
+            self._staging.commit()
+
     def flush(self) -> None:
         """Make what was written visible."""
-        if self._writer is None or self._file is None:
-            return
-        with as_sink_error(self._path):
-            self._writer.close()
-            self._file.close()
-            self._staging.publish(self._current())
-        self._writer = self._file = None
-        self._number += 1
+        self.prepare()
+        self.commit()
 
     def close(self) -> None:
         """Flush; an output without rows is a file without rows."""

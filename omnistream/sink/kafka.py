@@ -20,7 +20,7 @@ from omnistream.registry import Registry
 from omnistream.sink.arrow_messages import arrow_messages
 from omnistream.sink.avro import AvroRows
 from omnistream.sink.json_text import check_json_types, join_text, json_objects, json_text
-from omnistream.sink.staging import conform
+from omnistream.sink.staging import AtOnce, conform
 from omnistream.spec import DeadLetterSpec, JobSpec, SinkSpec
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def encoder(spec: SinkSpec, schema: pa.Schema, job: JobSpec) -> Encoder:
     return lambda rows: (json_objects(rows), rows)
 
 
-class KafkaSink:
+class KafkaSink(AtOnce):
     """Results as messages.
 
     Parameters
@@ -234,7 +234,7 @@ class KafkaSink:
         """Leave what is sent: outside of a transaction it cannot be taken back."""
 
 
-class KafkaDeadLetter:
+class KafkaDeadLetter(AtOnce):
     """Rejects as messages: the original key and bytes, with headers of where they stood and why."""
 
     def __init__(self, producer: Producer, topic: str, job: str) -> None:

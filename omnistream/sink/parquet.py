@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omnistream.errors import SinkError
-from omnistream.sink.staging import Staging, as_sink_error, conform, hidden, numbered
+from omnistream.sink.staging import Prepared, Staging, as_sink_error, conform, hidden, numbered
 
 ROW_GROUP_ROWS = 1 << 17
 ROTATE_ROWS = 32 * ROW_GROUP_ROWS
@@ -116,12 +116,27 @@ class ParquetSink:
                 for key in self._folders:
                     self._write_groups(key, whole_groups_only=False)
 
-    def flush(self) -> None:
-        """Make what was written visible."""
+    def hold(self) -> None:
+        """Let files wait for `commit`, also those that are full before it."""
+        self._staging.held = True
+
+    def prepare(self) -> Prepared:
+        """Make what was written durable, and hidden still if files are held."""
         with as_sink_error(self._path):
             for key in self._folders:
                 self._write_groups(key, whole_groups_only=False)
-                self._publish(key)
+                self._finish(key)
+            return self._staging.prepared()
+
+    def commit(self) -> None:
+        """Let what was prepared appear."""
+        with as_sink_error(self._path):
+            self._staging.commit()
+
+    def flush(self) -> None:
+        """Make what was written visible."""
+        self.prepare()
+        self.commit()
 
     def close(self) -> None:
         """Flush; an output without rows and folders is one file without rows."""
@@ -129,7 +144,7 @@ class ParquetSink:
         with as_sink_error(self._path):
             if not self.paths and not self._partition_by and not (self._resume and self._existing):
                 self._begin(())
-                self._publish(())
+                self._finish(())
             self._staging.drop_stale()
 
     def abort(self) -> None:
@@ -200,7 +215,7 @@ class ParquetSink:
             part.writer.write_table(group, ROW_GROUP_ROWS)
             part.rows += group.num_rows
             if part.rows >= self._rotate_rows or part.file.tell() >= self._rotate_bytes:
-                self._publish(key)
+                self._finish(key)
         folder.waiting = rows.take(np.arange(end, rows.num_rows)).to_batches()
         folder.waiting_rows = rows.num_rows - end
         self._waiting_bytes += sum(batch.nbytes for batch in folder.waiting)
@@ -211,18 +226,18 @@ class ParquetSink:
         self._open[key] = None
         if folder.part is None:
             if len(self._open) > MAX_OPEN_FILES:
-                self._publish(next(iter(self._open)))
+                self._finish(next(iter(self._open)))
             path = folder.path / f"part-{folder.number:05d}.parquet"
             file = self._staging.create(path)
             folder.part = _Part(path, file, pq.ParquetWriter(file, self._stored, compression="zstd"))
         return folder.part
 
-    def _publish(self, key: tuple[str, ...]) -> None:
+    def _finish(self, key: tuple[str, ...]) -> None:
         folder = self._folders[key]
         if folder.part is not None:
             folder.part.writer.close()
             folder.part.file.close()
-            self._staging.publish(folder.part.path)
+            self._staging.finish(folder.part.path)
             folder.part = None
             folder.number += 1
             del self._open[key]

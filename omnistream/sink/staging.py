@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
 
 import pyarrow as pa
 
 from omnistream.errors import SinkError
+
+log = logging.getLogger(__name__)
 
 # A dot in front hides a file from dataset readers (pyarrow, DuckDB, Polars, Spark) and from ls.
 HIDDEN = ".{}.tmp"
@@ -38,6 +42,33 @@ def numbered(directory: Path, pattern: re.Pattern[str]) -> dict[Path, int]:
     return {entry: int(match[1] or 0) for entry, match in matches.items() if match}
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is about to change at an output: files that are whole and hidden, and those that they replace."""
+
+    appearing: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+
+
+class AtOnce:
+    """A sink that cannot hold anything back: what is printed or sent is there."""
+
+    def hold(self) -> None:
+        """Change nothing."""
+
+    def prepare(self) -> Prepared:
+        """Flush."""
+        self.flush()
+        return Prepared()
+
+    def commit(self) -> None:
+        """Change nothing."""
+
+    def flush(self) -> None:
+        """Wait until all is delivered."""
+        raise NotImplementedError
+
+
 class Staging:
     """Hidden files on their way to their names.
 
@@ -61,6 +92,8 @@ class Staging:
             )
         self.place = place
         self.paths: list[str] = []
+        self.held = False  # whether whole files wait for `commit`
+        self._whole: list[Path] = []
         self._stale = existing if mode == "overwrite" else []
 
     def create(self, path: Path) -> BufferedWriter:
@@ -68,14 +101,30 @@ class Staging:
         path.parent.mkdir(parents=True, exist_ok=True)
         return hidden(path).open("wb")
 
-    def publish(self, path: Path) -> None:
-        """Let the file appear: its bytes are durable before its name is."""
+    def finish(self, path: Path) -> None:
+        """Make the hidden file durable; it appears now, or with the next `commit` if files are held."""
         with hidden(path).open("rb") as file:
             os.fsync(file.fileno())
-        hidden(path).rename(path)
-        _sync_directory(path.parent)
-        self.paths.append(str(path))
-        self.drop_stale()
+        self._whole.append(path)
+        if not self.held:
+            self.commit()
+
+    def prepared(self) -> Prepared:
+        """Return what `commit` is about to do."""
+        for directory in {path.parent for path in self._whole}:
+            _sync_directory(directory)
+        return Prepared(tuple(map(str, self._whole)), tuple(map(str, self._stale)))
+
+    def commit(self) -> None:
+        """Let whole files appear."""
+        for path in self._whole:
+            hidden(path).rename(path)
+            self.paths.append(str(path))
+        for directory in {path.parent for path in self._whole}:
+            _sync_directory(directory)
+        if self._whole:
+            self.drop_stale()
+        self._whole = []
 
     def drop_stale(self) -> None:
         """Remove the output that the new one replaces."""
@@ -86,6 +135,21 @@ class Staging:
                     if stale.parent != self.place:
                         stale.parent.rmdir()
         self._stale = []
+
+
+def complete(appearing: Iterable[str], replaced: Iterable[str]) -> None:
+    """Do what a run was about to do when it died: let the files appear that its checkpoint counts on."""
+    paths = [Path(path) for path in appearing]
+    for path in paths:
+        with as_sink_error(path):
+            if hidden(path).exists():
+                hidden(path).rename(path)
+                _sync_directory(path.parent)
+            elif not path.exists():
+                log.warning("%s: was written before the checkpoint, and is gone", path)
+    for path in {Path(each) for each in replaced}.difference(paths):
+        with as_sink_error(path):
+            path.unlink(missing_ok=True)
 
 
 def hidden(path: Path) -> Path:

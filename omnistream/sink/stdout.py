@@ -7,10 +7,10 @@ import sys
 import pyarrow as pa
 
 from omnistream.sink.json_text import json_lines
-from omnistream.sink.staging import as_sink_error, conform
+from omnistream.sink.staging import AtOnce, as_sink_error, conform
 
 
-class StdoutSink:
+class StdoutSink(AtOnce):
     """Every batch goes out at once; there is no file, and nothing to take back."""
 
     def __init__(self, schema: pa.Schema) -> None:
