@@ -2,11 +2,11 @@
 
     python -m tests.state.crash --runs 100
 
-A job reads a plain and a packed file of orders with every kind of dirt, has windows of every kind, demand
-and dead letters, and takes a checkpoint after nearly every block. It is killed (SIGKILL) one to five times, each
-time at a random moment, and then runs to its end; then the next job, until so many runs were killed. What
-readers see is compared byte for byte, the files of an output in the order of their numbers. The last line is one
-JSON object:
+A job reads a plain and a packed file of orders with every kind of dirt, has windows of every kind,
+demand and dead letters, and takes a checkpoint after nearly every block. It is killed (SIGKILL) one
+to five times, at random moments, and then runs to its end; then the next job, until so many runs
+were killed. What readers see is compared byte for byte, the files of an output in the order of
+their numbers. The last line is one JSON object:
 
     runs        how many were killed
     jobs        how many were brought to their end
