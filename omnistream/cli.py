@@ -32,6 +32,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_JOB, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+_LESS_MEMORY = (
+    "set [state] memory_limit to what the state may take, so that the job ends in good order before this; "
+    "the last checkpoint is whole"
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
@@ -57,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, OmnistreamError | OSError | MemoryError):
             text = f"internal error: {type(error).__name__}: {text}; --debug shows where"
+        if isinstance(error, MemoryError):
+            text = f"the system gives no more memory ({text}): {_LESS_MEMORY}"
         if getattr(options, "log_format", "text") == "json":
             log.error(text)
         else:

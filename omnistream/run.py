@@ -212,7 +212,7 @@ def partition_progress(
 def _run_job(
     job: JobSpec, spec: SourceSpec, on_progress: Callable[[Progress], None] | None, stop: Stop
 ) -> RunResult:
-    pipeline, positions, resumed = _start(job)
+    pipeline, positions, at, resumed = _start(job)
     source = open_source(spec, positions)
     # Standard input may pause: what is there is worked on before more is waited for.
     ahead = spec.type == "file"
@@ -220,7 +220,6 @@ def _run_job(
     started = reported = saved = time.monotonic()
     messages_before = pipeline.metrics().messages
     bytes_read = bytes_total = 0
-    at: tuple[str, int] | None = None  # the partition in work
     refused: MemoryLimitError | None = None
     idleness: Idleness[tuple[str, int]] = Idleness(job.time.idle_timeout_ms / 1_000)
 
@@ -282,16 +281,18 @@ def _run_job(
             bytes_read, bytes_total = block.bytes_read, block.bytes_total
             now = time.monotonic()
             if job.checkpoint is not None and (now - saved) * 1_000 >= job.checkpoint.interval_ms:
-                _save(job.checkpoint, pipeline, positions, sinks)
+                _save(job.checkpoint, pipeline, positions, at, sinks)
                 saved = time.monotonic()
             reported = report(now, reported)
 
-        if stop.signal is None and refused is None:
+        ended = stop.signal is None and refused is None
+        if ended:
             write_outputs(pipeline.flush(), sinks)
         if job.checkpoint is not None:
-            _save(job.checkpoint, pipeline, positions, sinks)
-        for sink in all_sinks(sinks):
-            sink.close()
+            _save(job.checkpoint, pipeline, positions, at, sinks)
+        if ended or job.checkpoint is None:  # else the next run goes on with the outputs
+            for sink in all_sinks(sinks):
+                sink.close()
         on_failure.pop_all()
 
     if refused is not None:
@@ -304,15 +305,21 @@ def _run_job(
     return RunResult(last, paths_of(sinks), stop.signal.name if stop.signal else "")
 
 
-def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], bool]:
-    """Return the pipeline, where its sources go on, and whether a checkpoint says so."""
+Place = tuple[str, int]
+
+
+def _start(job: JobSpec) -> tuple[Pipeline, dict[str, Position], Place | None, bool]:
+    """Return the pipeline, where its sources go on, the partition in work, and whether it was resumed."""
     folder = None if job.checkpoint is None else latest(job.checkpoint.path)
     if folder is None:
-        return Pipeline(job), {}, False
+        return Pipeline(job), {}, None, False
     snapshot = Snapshot.load(folder)
-    complete(**snapshot.manifest["files"])
+    complete(**snapshot.manifest.get("files", {}))
     positions = {source: Position(**each) for source, each in snapshot.manifest["positions"].items()}
-    return Pipeline.restore(snapshot, job), positions, True
+    # One that was read to its end is marked as idle when the next begins, which may be only now.
+    place = snapshot.manifest.get("reading")
+    at = None if place is None else (place[0], place[1])
+    return Pipeline.restore(snapshot, job), positions, at, True
 
 
 def _next(blocks: Iterator[tuple[Block, Any]], stop: Stop) -> tuple[Block, Any] | None:
@@ -390,7 +397,11 @@ def write_outputs(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks)
 
 
 def _save(
-    checkpoint: CheckpointSpec, pipeline: Pipeline, positions: Mapping[str, Position], sinks: Sinks
+    checkpoint: CheckpointSpec,
+    pipeline: Pipeline,
+    positions: Mapping[str, Position],
+    at: Place | None,
+    sinks: Sinks,
 ) -> None:
     """Move input, state and files forward together.
 
@@ -399,6 +410,7 @@ def _save(
     """
     prepared = [sink.prepare() for sink in all_sinks(sinks)]
     snapshot = pipeline.snapshot({source: asdict(each) for source, each in positions.items()})
+    snapshot.manifest["reading"] = None if at is None else list(at)
     snapshot.manifest["files"] = {
         "appearing": [path for each in prepared for path in each.appearing],
         "replaced": [path for each in prepared for path in each.replaced],

@@ -201,6 +201,34 @@ def test_files_are_one_stream_in_their_order(tmp_path: Path) -> None:
     assert metrics.balanced
 
 
+def test_a_file_that_was_read_to_its_end_holds_nothing_back_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped just between two files: the first one's watermark must not stand still in the second."""
+
+    def order(number: int, hour: int) -> str:
+        event = {"event_id": str(number), "event_type": "paid", "sku": "A", "qty": 1, "unit_price": 1}
+        return json.dumps({**event, "event_time": f"2026-11-11T{hour:02}:00:00Z"}) + "\n"
+
+    (tmp_path / "1.ndjson").write_text(order(1, 8) + order(2, 12))
+    (tmp_path / "2.ndjson").write_text(order(3, 15) + order(4, 13))
+    job = parse_job(
+        {
+            "schema": {"use": "order_flat"},
+            "source": {"path": "*.ndjson"},
+            "window": [{"name": "sales", "size": "1h", "measures": ["count"]}],
+            "checkpoint": {"path": "state"},
+        },
+        base_dir=tmp_path,
+    )
+    monkeypatch.setattr("omnistream.run.PROGRESS_INTERVAL_S", 0.0)
+    stop = Stop()
+    stopped = run_job(job, lambda progress: stop.signal or stop.request(), stop)
+    assert (stopped.metrics.messages, stopped.stopped_by) == (2, "SIGTERM")
+    metrics = run_job(job).metrics
+    assert (metrics.rows, metrics.aggregated, metrics.late) == (4, 3, 1)
+
+
 def test_a_job_without_a_source_cannot_run() -> None:
     with pytest.raises(JobError, match="source: is missing"):
         run_job(parse_job({"schema": {"use": "order_flat"}}))

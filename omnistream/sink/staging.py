@@ -137,7 +137,7 @@ class Staging:
         self._stale = []
 
 
-def complete(appearing: Iterable[str], replaced: Iterable[str]) -> None:
+def complete(appearing: Iterable[str] = (), replaced: Iterable[str] = ()) -> None:
     """Do what a run was about to do when it died: let the files appear that its checkpoint counts on."""
     paths = [Path(path) for path in appearing]
     for path in paths:

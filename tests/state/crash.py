@@ -47,6 +47,7 @@ FORK = multiprocessing.get_context("forkserver")
 PRELOAD = ["omnistream.run", "omnistream.job"]
 EVENTS = 8_000
 MOST_KILLS = 5
+JOBS_PER_PACE = 8
 RUN_SECONDS = 300
 
 MEASURES = ["count", "units_net", "net_amount", "std(unit_price)", "top(size, 2)", "last(order_id)"]
@@ -160,10 +161,10 @@ def is_done(folder: Path) -> bool:
 def crash(
     folder: Path, threads: int, kills: int, seconds: float, chance: random.Random, tally: Tally
 ) -> None:
-    """Kill a job so many times, and bring it to its end."""
+    """Kill a job so many times, and bring it to its end; a run from begin to end takes so many seconds."""
     for _ in range(kills):
         process = start(folder, threads)
-        process.join(chance.uniform(0, 1.1 * seconds))
+        process.join(chance.uniform(0, seconds))
         if process.exitcode is not None:
             if process.exitcode != 0:
                 raise RuntimeError(f"{folder}: the job ended with {process.exitcode}")
@@ -185,25 +186,36 @@ def crash_jobs(runs: int, seed: int, root: Path, note: Callable[[str], None] = p
     whole = root / "whole"
     whole.mkdir()
     write_orders(whole, seed)
-    finish(whole, 1)  # the first one also starts the server of processes
-    seconds = 0.0
+    finish(whole, 1)
     expected = visible(whole)
+    seconds = 0.0
     while tally.runs < runs:
-        folder = root / f"job-{tally.jobs}"
-        folder.mkdir()
-        for file in ("a.ndjson", "b.ndjson.gz"):
-            os.link(whole / file, folder / file)
-        threads = chance.choice([1, 1, 2])
-        if not tally.jobs:
-            seconds = finish(folder, 1)
-        else:
-            kills = min(chance.randint(1, MOST_KILLS), runs - tally.runs)
-            crash(folder, threads, kills, seconds, chance, tally)
+        if tally.jobs % JOBS_PER_PACE == 0:
+            seconds = pace(root, whole)
+        folder = copied(whole, root / f"job-{tally.jobs}")
+        kills = min(chance.randint(1, MOST_KILLS), runs - tally.runs)
+        crash(folder, chance.choice([1, 1, 2]), kills, seconds, chance, tally)
         tally.jobs += 1
         compare(folder, expected, tally)
-        note(f"{folder.name}: {json.dumps(asdict(tally))}")
+        note(f"{folder.name}: {tally.runs} killed so far, {'all is well' if tally.sound else 'NOT the same'}")
         shutil.rmtree(folder)
     return tally
+
+
+def copied(whole: Path, folder: Path) -> Path:
+    """Return a new folder with the same input."""
+    folder.mkdir()
+    for file in ("a.ndjson", "b.ndjson.gz"):
+        os.link(whole / file, folder / file)
+    return folder
+
+
+def pace(root: Path, whole: Path) -> float:
+    """Return how long an undisturbed run takes now."""
+    folder = copied(whole, root / "pace")
+    seconds = finish(folder, 1)
+    shutil.rmtree(folder)
+    return seconds
 
 
 def compare(folder: Path, expected: dict[str, list[bytes]], tally: Tally) -> None:
