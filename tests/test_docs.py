@@ -207,7 +207,7 @@ def test_the_example_of_the_original_sale_comes_out_as_written() -> None:
         {"name": "sold_at", "type": "timestamp"},
         {"name": "quantity", "type": "int64"},
     ]
-    day = {"size": "1d", "measures": ["units_sold", "units_returned", "units_net"]}
+    day = {"size": "1d", "measures": ["units_sold", "units_returned", "units_cancelled", "units_net"]}
     original = {"correct": "original_sale", "original_time": "sold_at", "allowed_lateness": "30d"}
     windows = [{"name": "occurs", **day}, {"name": "sale", **day, **original}]
     pipeline = Pipeline(parse_job({"schema": {"field": fields}, "window": windows}))
@@ -216,20 +216,22 @@ def test_the_example_of_the_original_sale_comes_out_as_written() -> None:
         ("paid", "2026-11-13T09:00:00Z", None, 1),
         ("returned", "2026-11-13T12:00:00Z", "2026-11-09T10:00:00Z", 1),
         ("returned", "2026-11-13T13:00:00Z", None, 1),
+        ("cancelled", "2026-11-13T14:00:00Z", "2026-11-09T10:00:00Z", 1),
     ]
     names = ("event_type", "event_time", "sold_at", "quantity")
-    pipeline.push([json.dumps(dict(zip(names, event, strict=True))).encode() for event in events])
-    results = pipeline.flush()
+    messages = [json.dumps(dict(zip(names, event, strict=True))).encode() for event in events]
+    results = [pipeline.push(messages), pipeline.flush()]
     shown = {
         name: [
-            (row["window_start"].day, row["units_sold"], row["units_returned"], row["units_net"])
-            for batch in results[name]
+            (row["window_start"].day, *(row[measure] for measure in day["measures"]))
+            for each in results
+            for batch in each.get(name, [])
             for row in batch.to_pylist()
         ]
         for name in ("occurs", "sale")
     }
     assert pipeline.metrics().balanced
     assert shown == {
-        "occurs": [(13, 1, 2, -1)],
-        "sale": [(9, 3, 1, 2), (13, 1, 1, 0)],
+        "occurs": [(9, 3, 0, 0, 3), (13, 1, 2, 1, -2)],
+        "sale": [(9, 3, 1, 1, 1), (13, 1, 1, 0, 0)],
     }
