@@ -229,7 +229,7 @@ def compare(folder: Path, expected: dict[str, list[bytes]], tally: Tally) -> Non
         tally.different += 1
         tally.lost += lost.total()
         tally.duplicated += twice.total()
-        tally.notes.append(f"{folder.name}/{name}: lost {list(lost)[:2]}, in excess {list(twice)[:2]}")
+        tally.notes.append(f"{folder.name}/{name}: lost {list(lost)[:1]}, in excess {list(twice)[:1]}")
     leftovers = left_behind(folder)
     tally.unfinished += len(leftovers)
     tally.notes += [f"left behind: {path}" for path in leftovers[:3]]
