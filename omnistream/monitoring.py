@@ -40,6 +40,11 @@ GAUGES = {
     "groups": ("groups", "Groups in open windows."),
     "state_bytes": ("state_bytes", "Memory of the state."),
 }
+WINDOW_GAUGES = {
+    "open": ("window_open", "Open intervals of the window."),
+    "groups": ("window_groups", "Keys held in them."),
+    "bytes": ("window_bytes", "Memory of them."),
+}
 PARTITION_GAUGES = {
     "position": ("partition_position", "The next line or offset."),
     "lag": ("partition_lag_messages", "Messages of the partition that are still to be read."),
@@ -98,34 +103,47 @@ class _Collector:
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        def family(kind: Any, name: str, help_: str, *labels: str) -> Any:
-            return kind(f"omnistream_{name}", help_, labels=["job", *labels])
-
         progress = self._last
         metrics = Metrics() if progress is None else progress.metrics
         for field in dataclasses.fields(Metrics):
             value = getattr(metrics, field.name)
             if field.name in COUNTERS:
-                figure = family(CounterMetricFamily, field.name, COUNTERS[field.name])
+                figure = _family(CounterMetricFamily, field.name, COUNTERS[field.name])
                 figure.add_metric([self._job], value)
+            elif field.name == "windows":
+                yield from self._windows(value)
+                continue
             elif field.name in BY_LABEL:
                 label, help_ = BY_LABEL[field.name]
-                figure = family(CounterMetricFamily, field.name, help_, label)
+                figure = _family(CounterMetricFamily, field.name, help_, label)
                 for name, count in value.items():
                     figure.add_metric([self._job, name], count)
             else:
                 name, help_ = GAUGES[field.name]
-                figure = family(GaugeMetricFamily, name, help_)
+                figure = _family(GaugeMetricFamily, name, help_)
                 _add(figure, [self._job], field.name, value)
             yield figure
-        read = family(CounterMetricFamily, "read_bytes", "Bytes of messages read.")
+        read = _family(CounterMetricFamily, "read_bytes", "Bytes of messages read.")
         read.add_metric([self._job], 0 if progress is None else progress.bytes_read)
         yield read
         for key, (name, help_) in PARTITION_GAUGES.items():
-            figure = family(GaugeMetricFamily, name, help_, "source", "partition")
+            figure = _family(GaugeMetricFamily, name, help_, "source", "partition")
             for each in () if progress is None else progress.partitions:
                 _add(figure, [self._job, each.source, str(each.partition)], key, getattr(each, key))
             yield figure
+
+    def _windows(self, windows: dict[str, dict[str, int]]) -> Iterator[Any]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        for key, (name, help_) in WINDOW_GAUGES.items():
+            figure = _family(GaugeMetricFamily, name, help_, "window")
+            for window, sizes in windows.items():
+                figure.add_metric([self._job, window], sizes[key])
+            yield figure
+
+
+def _family(kind: Any, name: str, help_: str, *labels: str) -> Any:
+    return kind(f"omnistream_{name}", help_, labels=["job", *labels])
 
 
 def _add(figure: Any, labels: list[str], name: str, value: int | None) -> None:

@@ -54,6 +54,8 @@ class Metrics:
         Messages and rows that are not used, by reason; duplicates and late rows are counted on their own.
     watermark_ms, max_event_time_ms : int or None
         None before the first row.
+    windows : dict of str to dict
+        By window: ``open`` intervals, ``groups`` in them, and their ``bytes``.
     """
 
     messages: int = 0
@@ -75,6 +77,7 @@ class Metrics:
     windows_open: int = 0
     groups: int = 0
     state_bytes: int = 0
+    windows: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
@@ -279,6 +282,7 @@ class Pipeline:
             windows_open=self.windows.open_windows,
             groups=self.windows.groups,
             state_bytes=sum(self._state_bytes().values()),
+            windows=self.windows.sizes,
         )
 
     def explain(self) -> str:

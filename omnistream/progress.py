@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -69,12 +70,20 @@ def lines(progress: Progress, now_ms: int) -> list[str]:
     shown = [
         f"{read}  {progress.events_per_second:,.0f} events/s",
         watermark,
-        f"state {size(metrics.state_bytes)}, {state}",
+        f"state {size(metrics.state_bytes)}, {state}" + _largest(metrics.windows),
         f"{metrics.messages:,} messages, {metrics.rows:,} rows, {metrics.aggregated:,} aggregated",
     ]
     refused = {**metrics.rejects, "late": metrics.late, "duplicate": metrics.duplicates}
     counts = [f"{reason} {count:,}" for reason, count in sorted(refused.items()) if count]
     return [*shown, "rejects " + (", ".join(counts) or "none")]
+
+
+def _largest(windows: Mapping[str, Mapping[str, int]]) -> str:
+    """Name the window that takes most, where there are several."""
+    if len(windows) < 2:
+        return ""
+    name, sizes = max(windows.items(), key=lambda each: each[1]["bytes"])
+    return f", the most in {name}: {size(sizes['bytes'])}, {sizes['groups']:,} groups"
 
 
 def summary(result: RunResult) -> list[str]:

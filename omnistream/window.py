@@ -123,6 +123,14 @@ class Windows:
         return {name: pa.record_batch(window.empty_result()).schema for name, window in self._each()}
 
     @property
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """By window: its open intervals, the keys held in them, and their memory."""
+        return {
+            name: {"open": window.open_windows, "groups": window.groups, "bytes": window.memory_bytes}
+            for name, window in self._each()
+        }
+
+    @property
     def open_windows(self) -> int:
         """Intervals that are not final yet."""
         return sum(window.open_windows for _, window in self._each())

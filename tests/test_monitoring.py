@@ -86,7 +86,7 @@ path = "sales.parquet"
 
 def test_every_figure_has_a_place() -> None:
     names = {field.name for field in dataclasses.fields(Metrics)}
-    assert names == {*COUNTERS, *BY_LABEL, *GAUGES}
+    assert names == {*COUNTERS, *BY_LABEL, *GAUGES, "windows"}
 
 
 def test_a_running_job_is_scraped_and_logs_json(tmp_path: Path) -> None:
@@ -123,6 +123,9 @@ def test_a_running_job_is_scraped_and_logs_json(tmp_path: Path) -> None:
         events[-1]["event_time"] / 1_000 - 30
     )
     assert figures["omnistream_emitted_total", "sales"] > 0
+    assert figures["omnistream_window_open", "sales"] == figures["omnistream_windows_open",] > 0
+    assert figures["omnistream_window_groups", "sales"] == figures["omnistream_groups",] > 0
+    assert 0 < figures["omnistream_window_bytes", "sales"] < figures["omnistream_state_bytes",]
     assert figures["omnistream_read_bytes_total",] > 100_000
     assert figures["process_resident_memory_bytes",] > 0
     assert (lines[0]["message"], lines[-1]["message"]) == ("job started", "job ended")

@@ -266,6 +266,8 @@ def meaning(pipeline: Pipeline) -> dict[str, Any]:
     assert metrics.balanced
     plain = metrics.to_dict()
     del plain["speculated"], plain["left_to_cpu"], plain["state_bytes"]
+    for sizes in plain["windows"].values():
+        del sizes["bytes"]
     return plain
 
 

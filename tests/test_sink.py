@@ -603,3 +603,16 @@ def test_a_killed_job_leaves_whole_files_only(tmp_path, kind, partition, batches
     files = {Path(root) / name for root, _, names in os.walk(tmp_path) for name in names}
     assert files == {*visible, *map(Path, new)}
     assert {file: file.read_bytes() for file in visible} == before
+
+
+def test_a_job_that_was_killed_before_any_file_was_whole_can_start_again(tmp_path):
+    schema = pa.schema([("x", pa.int64()), ("store", pa.utf8())])
+    spec = Spec("parquet", str(tmp_path / "sales"), ("store",))
+    begun = tmp_path / "sales" / "store=b" / ".part-00000.parquet.tmp"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(b"PAR1")
+    (part,) = write_all(open_sink(spec, schema, "job"), pa.record_batch([[1], ["a"]], schema))
+    assert [Path(part)] == [path for path in (tmp_path / "sales").rglob("*") if path.is_file()]
+    assert not begun.exists()
+    with pytest.raises(SinkError, match="has output already"):
+        open_sink(spec, schema, "job")

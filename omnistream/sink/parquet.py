@@ -165,7 +165,9 @@ class ParquetSink:
             raise SinkError(f"{self._path}: permission denied: make the folder writable")
         existing = sorted(p for p in self._path.rglob("*.parquet") if PART_NAME.fullmatch(p.name))
         # Other people's files are never removed, but they are a reason not to mix ours in.
-        strangers = [p for p in sorted(self._path.iterdir()) if not p.name.startswith(".")]
+        strangers = [
+            p for p in sorted(self._path.iterdir()) if not p.name.startswith(".") and not _is_left_behind(p)
+        ]
         self._staging = Staging(self._path, existing or (strangers if mode == "error" else []), mode)
         for leftover in self._path.rglob(".*.tmp"):
             if HIDDEN_PART_NAME.fullmatch(leftover.name):
@@ -241,6 +243,13 @@ class ParquetSink:
             folder.part = None
             folder.number += 1
             del self._open[key]
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Whether it is a folder in which a job that was killed had begun files, and finished none."""
+    if not path.is_dir():
+        return False
+    return all(each.is_dir() or HIDDEN_PART_NAME.fullmatch(each.name) for each in path.rglob("*"))
 
 
 def _label_name(schema: pa.Schema, column: str) -> str:
