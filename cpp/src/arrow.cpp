@@ -175,14 +175,14 @@ void export_batch(const Batch& batch, ArrowArray* array) {
 namespace {
 
 template <class T>
-Buffer take_lanes(const T* lanes, const std::vector<std::int32_t>& rows) {
+Buffer take_lanes(const T* lanes, const KeptVector<std::int32_t>& rows) {
     Array<T> out;
     out.resize(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i) out[i] = lanes[rows[i]];
     return out.finish();
 }
 
-Column take_column(const Column& column, const std::vector<std::int32_t>& rows) {
+Column take_column(const Column& column, const KeptVector<std::int32_t>& rows) {
     Column out;
     out.name = column.name;
     out.type = column.type;
@@ -232,7 +232,7 @@ Column take_column(const Column& column, const std::vector<std::int32_t>& rows) 
 
 }  // namespace
 
-Batch take(const Batch& batch, const std::vector<std::int32_t>& rows) {
+Batch take(const Batch& batch, const KeptVector<std::int32_t>& rows) {
     Batch out;
     out.rows = static_cast<std::int64_t>(rows.size());
     out.origin = batch.origin;

@@ -174,7 +174,7 @@ void mark_nulls(const Column& column, std::int64_t rows, std::uint16_t number, s
 // ---- survivors
 // ------------------------------------------------------------------------------------------------
 
-void keep_passed(const std::uint16_t* failed, std::int64_t rows, std::vector<std::int32_t>* survivors) {
+void keep_passed(const std::uint16_t* failed, std::int64_t rows, KeptVector<std::int32_t>* survivors) {
     survivors->resize(static_cast<std::size_t>(rows));
     std::int32_t* const out = survivors->data();
     std::size_t count = 0;

@@ -311,7 +311,7 @@ bool Lanes::finish(Batch* batch) {
             for (; line < end[kMessage][i]; ++line)
                 batch->row_message[static_cast<std::size_t>(line)] = message_number[i];
     } else {
-        batch->row_message = message_number;
+        batch->row_message.assign(message_number.begin(), message_number.end());
     }
     bool fits = true;
     for (std::size_t i = 0; i < lane.size(); ++i) {

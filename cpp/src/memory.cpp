@@ -33,13 +33,13 @@ SizeClass class_of(std::size_t size) {
 }
 
 // Lives as long as the process: buffers may be released after main().
-struct Kept {
+struct KeptBlocks {
     std::mutex mutex;
     std::array<std::vector<void*>, kClasses> blocks;
     std::size_t bytes = 0;
 };
-Kept& kept() {
-    static Kept* const all = new Kept;
+KeptBlocks& kept() {
+    static KeptBlocks* const all = new KeptBlocks;
     return *all;
 }
 
@@ -62,7 +62,7 @@ Block allocate(std::size_t size) {
     if (kKeeps && size >= kSmallest && size <= kLargest) {
         const SizeClass wanted = class_of(size);
         size = wanted.size;
-        Kept& all = kept();
+        KeptBlocks& all = kept();
         const std::scoped_lock lock(all.mutex);
         std::vector<void*>& blocks = all.blocks[wanted.number];
         if (!blocks.empty()) {
@@ -80,11 +80,12 @@ Block allocate(std::size_t size) {
 void release(void* data, std::size_t size) {
     if (data == nullptr) return;
     if (kKeeps && size >= kSmallest && size <= kLargest) {
-        Kept& all = kept();
+        const SizeClass its = class_of(size);
+        KeptBlocks& all = kept();
         const std::scoped_lock lock(all.mutex);
-        if (all.bytes + size <= kMostKept) {
-            all.blocks[class_of(size).number].push_back(data);
-            all.bytes += size;
+        if (all.bytes + its.size <= kMostKept) {
+            all.blocks[its.number].push_back(data);
+            all.bytes += its.size;
             return;
         }
     }
@@ -92,7 +93,7 @@ void release(void* data, std::size_t size) {
 }
 
 std::size_t kept_bytes() {
-    Kept& all = kept();
+    KeptBlocks& all = kept();
     const std::scoped_lock lock(all.mutex);
     return all.bytes;
 }

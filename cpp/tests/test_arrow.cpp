@@ -87,7 +87,7 @@ void test_import_lanes() {
         CHECK(batch.rows == 3 && column.length == 3 && column.null_count == 1);
         CHECK(column.valid(0) && !column.valid(1) && column.valid(2));
         CHECK(column.lanes<std::int64_t>()[0] == 11 && column.lanes<std::int64_t>()[2] == 13);
-        CHECK((batch.row_message == std::vector<std::int32_t>{0, 1, 2}));
+        CHECK((batch.row_message == KeptVector<std::int32_t>{0, 1, 2}));
         CHECK(released == 0);  // a column still looks into it
     }
     CHECK(released == 1);
@@ -391,9 +391,9 @@ void test_export_of_no_rows() {
 
 void test_take() {
     const Batch batch = sample();
-    const std::vector<std::int32_t> rows = {2, 1, 2, 0};
+    const KeptVector<std::int32_t> rows = {2, 1, 2, 0};
     const Batch taken = take(batch, rows);
-    CHECK(taken.rows == 4 && (taken.row_message == std::vector<std::int32_t>{1, 1, 1, 0}));
+    CHECK(taken.rows == 4 && (taken.row_message == KeptVector<std::int32_t>{1, 1, 1, 0}));
     for (std::size_t i = 0; i < batch.columns.size(); ++i) {
         CHECK(taken.columns[i].length == 4 && taken.columns[i].null_count == 1);
         for (std::size_t row = 0; row < rows.size(); ++row)

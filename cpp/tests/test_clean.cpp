@@ -152,7 +152,7 @@ Cleaner cleaner(std::vector<Rule> rules, std::int64_t max_disorder_ms = 0,
             std::move(duplicates)};
 }
 
-using Rows = std::vector<std::int32_t>;
+using Rows = KeptVector<std::int32_t>;
 
 // The survivors of one rule, and that each other row is a reject of it.
 Rows survivors(const Rule& one, const std::shared_ptr<Batch>& batch, std::int64_t now_ms = 0) {
@@ -342,7 +342,7 @@ void null_event_times() {
     CHECK(watermark->value() == 7);
 }
 
-using Times = std::vector<std::int64_t>;
+using Times = KeptVector<std::int64_t>;
 constexpr std::int64_t kNone = Watermark::kNone;
 
 void rows_meet_the_watermark_before_them() {

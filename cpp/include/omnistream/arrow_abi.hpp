@@ -45,7 +45,7 @@ inline constexpr std::int64_t kArrowNullable = 2;  // ARROW_FLAG_NULLABLE
 void export_schema(const std::vector<Column>& columns, ArrowSchema* schema);
 void export_batch(const Batch& batch, ArrowArray* array);
 // The rows that survived clean, copied out in order.
-[[nodiscard]] Batch take(const Batch& batch, const std::vector<std::int32_t>& rows);
+[[nodiscard]] Batch take(const Batch& batch, const KeptVector<std::int32_t>& rows);
 
 // A struct array whose children are named and typed as `fields` (order free, more children allowed: they are
 // ignored) becomes a batch. Takes ownership of *array on success and on failure.

@@ -68,7 +68,7 @@ struct Batch {
     std::int64_t rows = 0;
     std::vector<Column> columns;
     std::shared_ptr<const Origin> origin;  // never null
-    std::vector<std::int32_t>
+    KeptVector<std::int32_t>
         row_message;        // per row: index into origin->messages, or for pushed rows the row itself
     bool exploded = false;  // rows are lines of messages; else a message has one row
     // Of a closed window: the partition that owns the state of each row (see watermark.hpp). One owner may
@@ -86,9 +86,9 @@ struct Batch {
 // A batch after clean: which rows live on, and the watermark that each of them met on arrival.
 struct CleanBatch {
     std::shared_ptr<const Batch> batch;
-    std::vector<std::int32_t> rows;          // ascending row numbers of the survivors
-    std::vector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it
-    std::int32_t owner = 0;                  // the slot of its partition: whose the state of new keys is
+    KeptVector<std::int32_t> rows;          // ascending row numbers of the survivors
+    KeptVector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it
+    std::int32_t owner = 0;                 // the slot of its partition: whose the state of new keys is
 };
 
 // A message or row that is not used.

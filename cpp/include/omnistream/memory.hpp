@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <new>
+#include <utility>
+#include <vector>
 
 namespace omnistream::memory {
 
@@ -13,10 +16,42 @@ struct Block {
 
 // At least `size` bytes, not initialised. Throws std::bad_alloc.
 [[nodiscard]] Block allocate(std::size_t size);
-// From any thread. `size` as allocate() gave it.
+// From any thread. `size` as allocate() was asked for, or as it gave it.
 void release(void* data, std::size_t size);
+
+// For vectors of a number per row: their memory is kept, too, and a resize leaves new numbers as they are.
+template <class T>
+struct Kept {
+    using value_type = T;
+
+    Kept() = default;
+    template <class U>
+    Kept(const Kept<U>&) {}  // NOLINT: converts as allocators do
+
+    T* allocate(std::size_t count) {
+        return static_cast<T*>(omnistream::memory::allocate(count * sizeof(T)).data);
+    }
+    void deallocate(T* data, std::size_t count) { release(data, count * sizeof(T)); }
+    template <class U>
+    void construct(U* at) {
+        ::new (static_cast<void*>(at)) U;
+    }
+    template <class U, class... Arguments>
+    void construct(U* at, Arguments&&... arguments) {
+        ::new (static_cast<void*>(at)) U(std::forward<Arguments>(arguments)...);
+    }
+    bool operator==(const Kept&) const { return true; }
+};
+
 // Bytes that wait to be used again; never more than kMostKept.
 [[nodiscard]] std::size_t kept_bytes();
 inline constexpr std::size_t kMostKept = std::size_t{64} << 20;
 
 }  // namespace omnistream::memory
+
+namespace omnistream {
+
+template <class T>
+using KeptVector = std::vector<T, memory::Kept<T>>;
+
+}  // namespace omnistream
