@@ -495,6 +495,22 @@ void test_amount() {
     const Column whole =
         line_amount(column(Type::int32, {-4}), column(Type::int64, {5}), nullptr, "a", &overflowed);
     CHECK(cell(whole, 0) == "-200000");
+
+    // Without nulls, by blocks: what fits a word, and a block in which one product does not.
+    overflowed.clear();
+    const Column none = column(Type::decimal, {5'000, 5'000, {}, 15'000});
+    const Column plain = line_amount(column(Type::decimal, {10'000, 30'000, -10'000, 10'000}),
+                                     column(Type::decimal, {1, 1, 7, 1}), &none, "a", &overflowed);
+    CHECK(cell(plain, 0) == "0" && cell(plain, 1) == "2" && cell(plain, 2) == "-7" && cell(plain, 3) == "0");
+    CHECK(plain.null_count == 0 && overflowed.empty());
+    const Column one_large = line_amount(column(Type::int32, {1, 3, 2}), column(Type::decimal, {5, kMost, 9}),
+                                         nullptr, "a", &overflowed);
+    CHECK(cell(one_large, 0) == "5" && cell(one_large, 1) == "null" && cell(one_large, 2) == "18");
+    CHECK((overflowed == std::vector<std::int32_t>{1}));
+    overflowed.clear();
+    static_cast<void>(line_amount(column(Type::int32, {1, 3, 2}), column(Type::decimal, {5, kMost, 9}),
+                                  nullptr, "a", &overflowed, Wanted::no));
+    CHECK((overflowed == std::vector<std::int32_t>{1}));
 }
 
 void test_byte_order() {
