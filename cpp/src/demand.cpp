@@ -223,7 +223,7 @@ void Demand::Impl::find(const std::vector<const Column*>& keys, std::int64_t beg
     std::int32_t rows[kBlock];
     for (std::size_t i = 0; i < count; ++i)
         rows[i] = static_cast<std::int32_t>(begin + static_cast<std::int64_t>(i));
-    std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
+    layout_.start(key_words_.data(), count);
     for (std::size_t i = 0; i < keys.size(); ++i)
         layout_.pack(i, *keys[i], rows, count, nullptr, texts_[i].get(), key_words_.data());
     table_->find_or_insert(key_words_.data(), count, found_);
@@ -393,7 +393,7 @@ void Demand::Impl::keep_only(Keep&& keep) {
         const std::uint64_t* words = old->row(number);
         const std::uint64_t* state = words + layout_.words();
         if (!keep(state)) continue;
-        std::memset(key_words_.data(), 0, layout_.words() * sizeof(std::uint64_t));
+        layout_.start(key_words_.data(), 1);
         for (std::size_t i = 0; i < key_types_.size(); ++i) {
             ColumnWriter value("", stored(key_types_[i]));
             layout_.unpack(i, words, old_texts[i].get(), &value);

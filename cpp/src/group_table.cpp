@@ -35,6 +35,17 @@ std::uint32_t tag_of(std::uint64_t hash) {
     return static_cast<std::uint32_t>(hash >> 32);
 }
 
+// 1 plus the number of the row whose tag stands in the bucket: 0 when there is none; should there be several,
+// of no row in particular.
+inline std::uint32_t match(const std::uint32_t* bucket, std::uint32_t tag, std::uint32_t row_bits) {
+    using Slots = std::uint32_t __attribute__((vector_size(4 * sizeof(std::uint32_t))));
+    Slots slots;
+    std::memcpy(&slots, bucket, sizeof slots);
+    const Slots same = (slots & ~row_bits) == tag;
+    const Slots found = slots & same & row_bits;
+    return found[0] | found[1] | found[2] | found[3];
+}
+
 bool same_key(const std::uint64_t* a, const std::uint64_t* b, std::size_t words) {
     for (std::size_t i = 0; i < words; ++i)
         if (a[i] != b[i]) return false;
@@ -54,38 +65,44 @@ void GroupTable::find_or_insert(const std::uint64_t* keys, std::size_t count, st
     probe_block<0>(keys, count, rows);
 }
 
-// Three passes, so that the cache misses of a block overlap: slots, then rows, then the comparison.
+// Three passes, so that the cache misses of a block overlap: slots, then rows, then the comparison. All of a
+// bucket is looked at without a branch: where in it a key stands is not to be guessed.
 template <std::size_t kKeyWords>
 void GroupTable::probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* rows) {
     const std::size_t key_words = kKeyWords != 0 ? kKeyWords : key_words_;
     std::uint64_t hashes[kBlock];
     for (std::size_t i = 0; i < count; ++i) {
         hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
-        __builtin_prefetch(slots_.data() + (hashes[i] & mask_));
+        __builtin_prefetch(slots_.data() + home_of(hashes[i]));
     }
-    if (size_ * stride_ > kCachedWords)
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::uint32_t slot = slots_[hashes[i] & mask_] & row_bits_;
-            __builtin_prefetch(words_.data() + (slot == 0 ? 0 : slot - 1) * stride_, 1);
-        }
+    const bool fetches = size_ * stride_ > kCachedWords;
+    const std::uint32_t row_bits = row_bits_;
+    for (std::size_t i = 0; i < count; ++i) {
+        rows[i] = match(slots_.data() + home_of(hashes[i]), tag_of(hashes[i]) & ~row_bits, row_bits);
+        const std::uint32_t found = rows[i];
+        if (fetches) __builtin_prefetch(words_.data() + (found - (found != 0)) * stride_, 1);
+    }
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t* key = keys + i * key_words;
-        const std::uint32_t tag = tag_of(hashes[i]) & ~row_bits_;
-        for (std::uint64_t at = hashes[i] & mask_;; at = (at + 1) & mask_) {
-            const std::uint32_t slot = slots_[at];
-            if (slot == 0) {
-                const std::uint32_t number = append(key);
-                slots_[at] = tag | (number + 1);
-                rows[i] = number;
-                if (size_ * 2 >= slots_.size()) grow();
-                break;
-            }
-            const std::uint32_t number = (slot & row_bits_) - 1;
-            if ((slot & ~row_bits_) == tag && same_key(row(number), key, key_words)) {
-                rows[i] = number;
-                break;
-            }
+        const std::uint32_t number = rows[i] - 1;  // of none, and of several at once: maybe past the last row
+        const bool right = number < size_ && same_key(row(number), key, key_words);
+        rows[i] = right ? number : find_or_append(key, hashes[i]);
+    }
+}
+
+// Slot by slot from the key's bucket on.
+[[gnu::noinline]] std::uint32_t GroupTable::find_or_append(const std::uint64_t* key, std::uint64_t hash) {
+    const std::uint32_t tag = tag_of(hash) & ~row_bits_;
+    for (std::uint64_t at = home_of(hash);; at = (at + 1) & mask_) {
+        const std::uint32_t slot = slots_[at];
+        if (slot == 0) {
+            const std::uint32_t number = append(key);
+            slots_[at] = tag | (number + 1);
+            if (size_ * 2 >= slots_.size()) grow();
+            return number;
         }
+        const std::uint32_t number = (slot & row_bits_) - 1;
+        if ((slot & ~row_bits_) == tag && same_key(row(number), key, key_words_)) return number;
     }
 }
 
@@ -117,7 +134,7 @@ void GroupTable::rebuild_index(std::size_t slots) {
     row_bits_ = static_cast<std::uint32_t>(mask_);
     for (std::size_t number = 0; number < size_; ++number) {
         const std::uint64_t hash = hash_key<0>(row(number), key_words_);
-        std::uint64_t at = hash & mask_;
+        std::uint64_t at = home_of(hash);
         while (rebuilt[at] != 0) at = (at + 1) & mask_;
         rebuilt[at] = (tag_of(hash) & ~row_bits_) | (static_cast<std::uint32_t>(number) + 1);
     }

@@ -48,6 +48,7 @@ KeyLayout::KeyLayout(const std::vector<Type>& types) {
         Field field{type};
         field.word = word;
         field.shift = used[word];
+        field.first = used[word] == 0;
         field.mask = low_bits(bits);
         used[word] += bits;
         if (wide(type)) {
@@ -65,12 +66,17 @@ void KeyLayout::pack(std::size_t field_number, const Column& column, const std::
     const Field& field = fields_[field_number];
     const std::size_t words = words_;
     std::uint64_t* at = keys + field.word;
+    // A word's first field overwrites what stood there, and so makes room for the others.
     const auto put = [&](auto&& number_of) {
-        if (column.null_count == 0) {
-            for (std::size_t i = 0; i < count; ++i) at[i * words] |= number_of(rows[i]) << field.shift;
-        } else {
+        if (column.null_count != 0) {
+            if (field.first)
+                for (std::size_t i = 0; i < count; ++i) at[i * words] = 0;
             for (std::size_t i = 0; i < count; ++i)
                 if (column.valid(rows[i])) at[i * words] |= number_of(rows[i]) << field.shift;
+        } else if (field.first) {
+            for (std::size_t i = 0; i < count; ++i) at[i * words] = number_of(rows[i]);
+        } else {
+            for (std::size_t i = 0; i < count; ++i) at[i * words] |= number_of(rows[i]) << field.shift;
         }
     };
     if (column.type == Type::dictionary) {
@@ -88,6 +94,8 @@ void KeyLayout::pack(std::size_t field_number, const Column& column, const std::
                 batch[i] = {text.data(), static_cast<std::uint32_t>(text.size())};
             }
             texts->encode(batch, count, codes);
+            if (field.first)
+                for (std::size_t i = 0; i < count; ++i) at[i * words] = 0;
             for (std::size_t i = 0; i < count; ++i)
                 at[i * words] |= (static_cast<std::uint64_t>(codes[i]) + 1) << field.shift;
         } else {
@@ -106,18 +114,16 @@ void KeyLayout::pack(std::size_t field_number, const Column& column, const std::
     } else if (column.null_count == 0) {
         const auto* lanes = column.lanes<std::int64_t>();
         std::uint64_t* values = keys + field.value_word;
-        const std::uint64_t present = std::uint64_t{1} << field.shift;
-        for (std::size_t i = 0; i < count; ++i) {
-            at[i * words] |= present;
+        put([](std::int32_t) { return std::uint64_t{1}; });
+        for (std::size_t i = 0; i < count; ++i)
             values[i * words] = static_cast<std::uint64_t>(lanes[rows[i]]) ^ kSign64;
-        }
     } else {
         put([](std::int32_t) { return std::uint64_t{1}; });
         const auto* lanes = column.lanes<std::int64_t>();
         std::uint64_t* values = keys + field.value_word;
         for (std::size_t i = 0; i < count; ++i)
-            if (column.valid(rows[i]))
-                values[i * words] = static_cast<std::uint64_t>(lanes[rows[i]]) ^ kSign64;
+            values[i * words] =
+                column.valid(rows[i]) ? static_cast<std::uint64_t>(lanes[rows[i]]) ^ kSign64 : 0;
     }
 }
 

@@ -242,7 +242,7 @@ void Window::Impl::look_up(const Run& run) {
     Slice* slice = run.slice;
     const std::int32_t* rows = order_ + run.begin;
     const std::size_t count = run.count;
-    std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
+    layout_.start(key_words_.data(), count);
     for (std::size_t i = 0; i < keys_.size(); ++i) {
         const Key& key = keys_[i];
         layout_.pack(i, *key.bound, rows, count, key.codes == nullptr ? nullptr : key.codes->translation(),

@@ -42,7 +42,7 @@ std::size_t Window::Impl::place_in_sessions(const std::int32_t* rows, const std:
     GroupTable& by_key = sessions_->by_key;
     const std::int64_t closed_ms = closed_ms_of(owner_);
     std::uint32_t keys[kBlock];
-    std::memset(key_words_.data(), 0, count * key_words * sizeof(std::uint64_t));
+    layout_.start(key_words_.data(), count);
     for (std::size_t i = 0; i < keys_.size(); ++i) {
         const Key& key = keys_[i];
         layout_.pack(i, *key.bound, rows, count, key.codes == nullptr ? nullptr : key.codes->translation(),

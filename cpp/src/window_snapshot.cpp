@@ -322,7 +322,7 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
         if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms)
             return {Code::state, "the window snapshot has a window that cannot be open, from " +
                                      std::to_string(starts_ms[begin]) + " ms"};
-        std::memset(key_words_.data(), 0, count * layout_.words() * sizeof(std::uint64_t));
+        layout_.start(key_words_.data(), count);
         for (std::size_t i = 0; i < keys_.size(); ++i) {
             Dictionary* texts =
                 keys_[i].codes != nullptr ? &keys_[i].codes->own() : slice->key_texts[i].get();
@@ -407,7 +407,7 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::int32_t* o
         if (first_ms > last_ms || session_final_ms(last_ms) <= closed_ms)
             return {Code::state, "the window snapshot has a session that cannot be open, from " +
                                      std::to_string(first_ms) + " ms"};
-        std::memset(key_words_.data(), 0, layout_.words() * sizeof(std::uint64_t));
+        layout_.start(key_words_.data(), 1);
         for (std::size_t i = 0; i < keys_.size(); ++i) {
             Dictionary* texts =
                 keys_[i].codes != nullptr ? &keys_[i].codes->own() : slice->key_texts[i].get();

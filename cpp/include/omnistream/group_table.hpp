@@ -37,10 +37,15 @@ public:
     [[nodiscard]] std::int64_t memory_bytes() const;
 
 private:
+    static constexpr std::uint64_t kBucket = 4;  // slots
+
     template <std::size_t kKeyWords>
     void probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* rows);
+    std::uint32_t find_or_append(const std::uint64_t* key, std::uint64_t hash);
     std::uint32_t append(const std::uint64_t* key);
     void grow();
+    // The first slot of the key's bucket; what does not fit there stands behind it.
+    [[nodiscard]] std::uint64_t home_of(std::uint64_t hash) const { return hash & mask_ & ~(kBucket - 1); }
     void rebuild_index(std::size_t slots);
 
     std::size_t key_words_;

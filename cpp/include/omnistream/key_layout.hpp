@@ -1,6 +1,7 @@
 // Group keys as words: how values are packed, read back and ordered.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -25,8 +26,12 @@ public:
     [[nodiscard]] std::size_t words() const { return words_; }
     [[nodiscard]] std::size_t fields() const { return fields_.size(); }
 
-    // Puts one field of `count` rows of a column into zeroed keys. Codes are translated by `translation` when
-    // there is one; a string column is encoded by `texts`.
+    // Before the fields of `count` keys are put: keys of no field are all zero.
+    void start(std::uint64_t* keys, std::size_t count) const {
+        if (fields_.empty()) std::fill_n(keys, count, std::uint64_t{0});
+    }
+    // Puts one field of `count` rows of a column into keys; all fields are put, in their order. Codes are
+    // translated by `translation` when there is one; a string column is encoded by `texts`.
     void pack(std::size_t field, const Column& column, const std::int32_t* rows, std::size_t count,
               const std::int32_t* translation, Dictionary* texts, std::uint64_t* keys) const;
     // Appends one field of a row to a column; strings come from `texts`.
@@ -46,6 +51,7 @@ private:
         Type type;
         std::size_t word = 0;  // of the bit field; for a 64-bit value, of the bit that says it is there
         unsigned shift = 0;
+        bool first = false;  // of its word
         std::uint64_t mask = 0;
         std::size_t value_word = 0;  // of a 64-bit value
     };
