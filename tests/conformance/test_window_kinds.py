@@ -356,6 +356,22 @@ def test_corrections_fall_into_the_window_of_their_sale(
     assert list(chain(*run(CpuEngine(), whole, wanted, 0, schema=WITH_SALES)[0])) == list(chain(*got[0]))
 
 
+def test_a_return_among_rows_of_one_window_falls_into_that_of_its_sale(engine: Any) -> None:
+    def row(at_ms: int, kind: str = "paid", sold_ms: int | None = None) -> bytes:
+        plain = json.loads(event(START_MS + at_ms, 1))
+        return json.dumps({**plain, "event_type": kind, "sold_at": sold_ms}).encode()
+
+    parts = [[row(hour * HOUR_MS + i) for i in range(8)] for hour in (0, 1)]
+    parts.append([row(HOUR_MS + 8), row(HOUR_MS + 9, "returned", START_MS), row(HOUR_MS + 10)])
+    hours = spec(size_ms=HOUR_MS, allowed_lateness_ms=2 * HOUR_MS, measures=COUNT, **CORRECTIONS)
+    closed, late, _ = run(engine, parts, hours, 0, schema=WITH_SALES)
+    assert [(row["window_start"], row["rows"]) for row in chain(*closed)] == [
+        (START_MS, 9),
+        (START_MS + HOUR_MS, 10),
+    ]
+    assert late == []
+
+
 def test_a_global_window_has_no_interval_and_closes_with_the_input(engine: Any) -> None:
     parts = [[event(START_MS + hours * HOUR_MS, 1)] for hours in (900, 0, 1)]
     closed, late, counts = run(engine, parts, spec(kind="global", measures=COUNT), 0)
