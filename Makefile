@@ -144,4 +144,5 @@ $(VENV)/.test: $(VENV)/.venv $(SOURCES)
 
 $(VENV)/.bench: $(VENV)/.venv $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[test,bench]' $(CHDB) $(DATAFUSION)
+	rm -f $(VENV)/.test  # which wants the sources in place
 	touch $@

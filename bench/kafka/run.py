@@ -35,14 +35,15 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from confluent_kafka import Consumer, TopicPartition
+
+from omnistream.librdkafka import librdkafka_path
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from confluent_kafka import Consumer, TopicPartition  # noqa: E402
-
 from bench.kafka import answers  # noqa: E402
-from omnistream.librdkafka import librdkafka_path  # noqa: E402
 from tests.kafka.broker import FAST_JVM, Cluster  # noqa: E402
 from tests.kafka.topics import Kafka  # noqa: E402
 
@@ -55,6 +56,8 @@ EVENTS_PER_MINUTE = 20_000  # of event time
 WINDOW_MS = 100  # of the latency job
 PARTS = ("windows", "frameworks", "producing", "latency", "idle", "memory")
 LATENCY_PER_SECOND = 250_000  # where no rate was measured
+# The package that is installed, and not the sources that stand here.
+OMNISTREAM = (sys.executable, "-P", "-m", "omnistream")
 PEERS_PYTHON = BUILD / "peers" / "bin" / "python"
 
 
@@ -118,9 +121,7 @@ def load(kafka: Kafka, events: int, minutes: int) -> str:
     """Fill a topic with generated orders over some minutes of event time."""
     topic = kafka.topic(name="bench")
     generate = [
-        sys.executable,
-        "-m",
-        "omnistream",
+        *OMNISTREAM,
         "generate",
         "--events",
         str(events),
@@ -268,7 +269,7 @@ def follow(kafka: Kafka, topic: str, folder: Path) -> subprocess.Popen[str]:
     job = folder / f"{topic}.toml"
     job.write_text(FOLLOW.format(topic=topic, brokers=kafka.bootstrap, window_ms=WINDOW_MS))
     return subprocess.Popen(
-        [sys.executable, "-m", "omnistream", "run", str(job), "--quiet"],
+        [*OMNISTREAM, "run", str(job), "--quiet"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -281,9 +282,7 @@ def latency(kafka: Kafka, per_second: float, seconds: int, folder: Path) -> tupl
     orders = folder / "orders.ndjson"
     messages = int(per_second * seconds)
     generate = [
-        sys.executable,
-        "-m",
-        "omnistream",
+        *OMNISTREAM,
         "generate",
         "--events",
         str(messages),
