@@ -321,7 +321,7 @@ template <class Simd, class Together, class One>
                                               const char* from, const char* stop, std::size_t i) {
         stops[i] = static_cast<std::uint32_t>(stop - text);
         sizes[i] = static_cast<std::uint32_t>(stop - from);
-        return true;
+        return from <= stop;  // where texts overlap, the message goes another way
     });
     for (std::size_t i = 0; i < count;) {
         // The last may be read twice.
