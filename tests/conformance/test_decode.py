@@ -437,6 +437,20 @@ def test_orders_broken_at_every_byte(fast: CpuEngine | DeviceEngine, flat: bool)
     assert_same(got, expected)
 
 
+@pytest.mark.parametrize("fast", ENGINES, ids=lambda engine: engine.name)
+def test_orders_cut_within_their_last_number(fast: CpuEngine | DeviceEngine) -> None:
+    """What is left of the number is shorter than the text that should follow it."""
+    whole = [json.loads(order(number, flat=False)) for number in range(12)]
+    for each in whole:
+        each["lines"] = each.pop("lines")  # as the last field
+    good = [json.dumps(each, separators=(",", ":")).encode() for each in whole]
+    lines = [line for cut in range(1, 12) for line in (*good, good[cut][:-cut], *good[:5])]
+    block = b"\n".join(lines)
+    expected = meaning(SCHEMAS["order"], block)
+    assert expected.counts["rejected"] == 11
+    assert_same(fast.decoder(SCHEMAS["order"]).lines(block), expected)
+
+
 @pytest.mark.parametrize("character", ["a", "é", "鞋", "😀", "\\u00e9", '\\"', "\xff"])
 @pytest.mark.parametrize("fast", ENGINES, ids=lambda engine: engine.name)
 def test_strings_around_the_edges_of_registers(fast: CpuEngine | DeviceEngine, character: str) -> None:
