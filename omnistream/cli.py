@@ -174,6 +174,22 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", help="a file, written whole or not at all (default: stdout)"
     )
 
+    state = command("state", _state, "Look into checkpoints.")
+    looks = state.add_subparsers(title="actions", required=True, metavar="ACTION", dest="state_action")
+    where = "the folder of a checkpoint, or of several: then the newest"
+    look = looks.add_parser("inspect", help="Print what a checkpoint holds.", parents=[shared])
+    look.add_argument("checkpoint", help=where)
+    look.add_argument("--json", action="store_true", help="print one JSON object")
+    export = looks.add_parser("export", help="Write each part to a file.", parents=[shared])
+    export.add_argument("checkpoint", help=where)
+    export.add_argument("out", help="a folder that is missing or empty")
+    export.add_argument(
+        "--format", choices=("parquet", "arrow", "ndjson"), default="parquet", help="default: %(default)s"
+    )
+    apart = looks.add_parser("diff", help="Print what sets two checkpoints apart.", parents=[shared])
+    apart.add_argument("first", help=where)
+    apart.add_argument("second", help="likewise; exit code 1 if anything differs")
+
     schema = command("schema", _schema, "Infer, show and compare schemas.")
     actions = schema.add_subparsers(title="actions", required=True, metavar="ACTION", dest="schema_action")
     infer = actions.add_parser(
@@ -331,6 +347,22 @@ def _generate(options: argparse.Namespace) -> int:
     chosen = {name: value for name, value in given.items() if value is not None}
     generate(options.out or sys.stdout.buffer, **chosen)
     return 0
+
+
+def _state(options: argparse.Namespace) -> int:
+    from omnistream import state
+
+    if options.state_action == "inspect":
+        found = state.inspect(options.checkpoint)
+        print(json.dumps(found) if options.json else state.describe(found))
+        return 0
+    if options.state_action == "export":
+        for file in state.export(options.checkpoint, options.out, options.format):
+            print(file)
+        return 0
+    difference = state.diff(options.first, options.second)
+    print("\n".join(difference) or "no difference")
+    return EXIT_RUN if difference else 0
 
 
 def _schema(options: argparse.Namespace) -> int:
