@@ -77,8 +77,9 @@ inline std::size_t Track::read_run(const QuoteIndex& index, std::span<const Plac
 // Where the text in front of a value begins, in a part whose quotes begin at `base`.
 inline std::uint32_t Track::begin_of(const Cell& cell, std::uint32_t base) const {
     const std::uint32_t* quotes = index_->quotes();
-    return cell.reader % 2 == 0 ? quotes[base + cell.quote - 1] + 1
-                                : quotes[base + cell.quote] - cell.edge.lead;
+    if (cell.reader % 2 == 0) return quotes[base + cell.quote - 1] + 1;
+    const std::uint32_t quote = quotes[base + cell.quote];
+    return quote - std::min<std::uint32_t>(quote, cell.edge.lead);
 }
 
 // Of the messages those, from the first on, that have as many quotes as this way.
@@ -241,7 +242,7 @@ inline std::size_t Track::read_values(const Value& value) {
         case Op::skip_any:
             return each(value, [&](const char* from, const char* stop, std::size_t) {
                 return skip_scalar(from) == stop ||
-                       reader_.skip_single(from, stop, stop + kReach, edge.depth) == stop;
+                       (from < stop && reader_.skip_single(from, stop, stop + kReach, edge.depth) == stop);
             });
         default:
             __builtin_unreachable();
@@ -393,6 +394,7 @@ std::size_t Track::read_numbers(const Value& value) {
 // The value in whatever form it has.
 [[gnu::noinline, gnu::cold]] inline bool Track::read_odd(const Value& value, const char* from,
                                                          const char* stop, std::size_t i) {
+    if (stop < from) return false;  // what follows the value would begin in front of it
     const Edge& edge = value.cell->edge;
     if (!value.cell->stops_before_text()) {
         --from;

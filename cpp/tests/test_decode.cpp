@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -572,6 +573,31 @@ void test_many_messages() {
         [&] { same(expected, messages(schema, {texts.begin(), texts.end()}), decode_isa() + " many"); });
 }
 
+// Messages of one layout, read a field at a time, of which some break anywhere: also where what follows a
+// value would then begin in front of it.
+void test_runs_that_break() {
+    const std::pair<Schema, std::string> cases[] = {
+        {flat(), std::string(kFlat[0])},
+        {flat(), R"({"qty":1,      "price":2.5})"},
+        {order(),
+         R"({"id":"a","lines":[{"sku":1,"c":{"x":2}},{"sku":3,"c":{"x":4}},{"sku":5,"c":{"x":6}}]})"},
+    };
+    for (const auto& [schema, text] : cases) {
+        for (const std::size_t cut : {0, 1, 3, 8, 13}) {
+            std::deque<std::string> broken;
+            Texts texts;
+            for (std::size_t at = 0; at + cut < text.size(); ++at) {
+                texts.insert(texts.end(), 3 + at % 4, text);
+                broken.push_back(text);
+                broken.back().replace(at, cut, cut == 1 ? "\"" : cut == 8 ? "\"\"" : cut == 0 ? " " : "");
+                texts.emplace_back(broken.back());
+            }
+            const Outcome expected = carefully(schema, texts);
+            on_every_isa([&] { same(expected, messages(schema, texts), decode_isa() + " broken run"); });
+        }
+    }
+}
+
 void test_isa_names() {
     CHECK(!force_decode_isa("none").ok());
     CHECK(decode_isas().back() == "portable");
@@ -604,6 +630,7 @@ int main() {
     test_split_invariance();
     test_nothing_is_read_behind_the_end();
     test_many_messages();
+    test_runs_that_break();
     test_isa_names();
     return report("test_decode");
 }
