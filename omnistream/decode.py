@@ -45,7 +45,8 @@ def refusal(job: JobSpec, schema: Schema) -> str | None:
         return f"messages in {job.messages.format.capitalize()} have no kernel"
     if job.source is not None and job.source.kafka is not None and job.source.kafka.columns:
         return "columns that Kafka brings beside the values are added on the CPU"
-    return unsupported(schema.to_core())
+    reason: str | None = unsupported(schema.to_core())
+    return reason
 
 
 class Decode:

@@ -184,7 +184,8 @@ def _on_host(clean: CleanRows) -> _core.CleanBatch:
 def _late(clean: CleanRows, rows: list[int], windows: str) -> _core.Batch:
     if isinstance(clean, _core.CleanBatch):
         return _core.rejects(clean.batch, rows, "window", "late", windows)
-    return clean.refuse(rows, "window", "late", windows)
+    refused: _core.Batch = clean.refuse(rows, "window", "late", windows)
+    return refused
 
 
 def _parts_of(name: str, parts: dict[str, object]) -> dict[str, object]:
