@@ -237,7 +237,8 @@ class Cluster:
             folder = self.folder / f"node-{number}"
             folder.mkdir()
             self.nodes.append(Node(number, folder, next(ports), next(ports), next(ports), self.jvm))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Begins with a letter: behind a dash, the tool would take it for an option.
+        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         for node in self.nodes:
             node.write_settings(self.nodes, self.settings)
             tool = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster]
