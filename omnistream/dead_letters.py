@@ -277,8 +277,10 @@ class _Topic:
             if error is not None:
                 if error.code() != KafkaError._PARTITION_EOF:
                     raise SourceError(f"kafka topic {self._topic}: {error.str()}")
-                self._next[number] = max(self._next[number], self._ends[number])
-                waiting.discard(number)
+                # A new leader that does not know yet how far its partition is committed says so too early.
+                if offset >= self._ends[number]:
+                    self._next[number] = max(self._next[number], self._ends[number])
+                    waiting.discard(number)
             elif offset >= self._ends[number]:
                 waiting.discard(number)
             else:

@@ -138,8 +138,8 @@ namespace {
 
 constexpr int kCommitMs = 30'000;
 
-// A group's coordinator or a partition's leader starts, or moves to another broker: librdkafka looks for it,
-// but does not ask again.
+// A group's coordinator or a partition's leader starts, or moves to another broker, where it does not know at
+// once how far its partition is committed: librdkafka looks for it, but does not ask again.
 bool moves(int error) {
     switch (error) {
         case kLeaderNotAvailable:
@@ -150,6 +150,7 @@ bool moves(int error) {
         case kNotCoordinator:
         case kFencedLeaderEpoch:
         case kUnknownLeaderEpoch:
+        case kOffsetNotAvailable:
             return true;
         default:
             return false;

@@ -121,6 +121,7 @@ inline constexpr int kFenced = -144, kAutoOffsetReset = -140, kUnknownTopic = -1
 inline constexpr int kLeaderNotAvailable = 5, kState = -172;
 inline constexpr int kNotLeader = 6, kReplicaNotAvailable = 9, kFencedLeaderEpoch = 74;
 inline constexpr int kUnknownLeaderEpoch = 75;
+inline constexpr int kOffsetNotAvailable = 78;
 inline constexpr int kCoordinatorLoads = 14, kCoordinatorNotAvailable = 15, kNotCoordinator = 16;
 inline constexpr int kUnknownTopicOrPart = 3, kMessageTooLarge = 10, kIllegalGeneration = 22;
 inline constexpr int kUnknownMember = 25, kRebalanceInProgress = 27, kTopicAuthorization = 29;

@@ -15,6 +15,7 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 
 from omnistream.dead_letters import command as shell
 from omnistream.dead_letters import replay
@@ -220,3 +221,41 @@ def test_dead_letters_of_a_file_are_sent_back(kafka: Any, tmp_path: Path) -> Non
         done = replay(job, corrections=[shell("grep -a '{' && echo mended")], to=target, send=True)
         assert (sum(done.chosen.values()), done.failed, done.sent) == (2, 1, 1)
     assert [(each.key(), each.value()) for each in kafka.read(target)] == [(b"\xfe", b"{\nmended\n")] * 2
+
+
+def test_letters_of_a_transaction_wait_for_its_commit(kafka: Any) -> None:
+    topic, letters, target = (kafka.topic(1, name=name) for name in ("orders", "letters", "mended"))
+    job = parse_job(
+        job_document(
+            kafka,
+            topic,
+            producer={"bootstrap.servers": kafka.bootstrap},
+            dead_letter={"type": "kafka", "topic": letters},
+        )
+    )
+
+    def letter(value: bytes, at: int) -> dict[str, Any]:
+        place = {
+            "source": topic,
+            "partition": "0",
+            "offset": str(at),
+            "stage": "decode",
+            "reason": "truncated_json",
+        }
+        headers = {f"omnistream.{name}": text.encode() for name, text in place.items()}
+        return {"topic": letters, "value": value, "headers": headers}
+
+    producer = Producer(kafka.client | {"transactional.id": letters})
+    producer.init_transactions()
+    for value, decide in (
+        (b"taken back", producer.abort_transaction),
+        (b"kept", producer.commit_transaction),
+    ):
+        producer.begin_transaction()
+        producer.produce(**letter(value, 0))
+        producer.flush()
+        assert replay(job, to=target, send=True).sent == 0
+        decide()
+    assert replay(job, to=target, send=True).sent == 1
+    assert replay(job, to=target, send=True).sent == 0
+    assert [each.value() for each in kafka.read(target)] == [b"kept"]
