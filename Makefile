@@ -2,13 +2,17 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = $(wildcard cpp/*.cpp cpp/src/* cpp/include/omnistream/* kernels/* kernels/host/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
+SOURCES = $(wildcard cpp/*.cpp cpp/src/* cpp/include/omnistream/* cpp/tests/* tests/fuzz/*.cpp kernels/* kernels/host/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
 CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/*/*.cpp kernels/*.cu kernels/*.cuh kernels/host/*.hpp)
 # Peers of the benchmarks that the package does not name.
 PYSIMDJSON = pysimdjson==7.0.2
 CHDB = 'chdb>=3,<5'
 DATAFUSION = 'datafusion>=43,<60'
-CMAKE_FLAGS = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
+# The extension and the native tests are built at once, and share what both need.
+NATIVE = build/native
+WITH_TESTS = -C build-dir=$(NATIVE) -C cmake.define.OMNISTREAM_TESTS=ON -C cmake.define.OMNISTREAM_WERROR=ON
+SANITIZE = -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DOMNISTREAM_PYTHON=OFF -DOMNISTREAM_TESTS=ON -DOMNISTREAM_WERROR=ON
+SANITIZE += -DOMNISTREAM_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 
 .PHONY: demo test test-python test-native test-sanitize fuzz crash-matrix state-machine crash-test soak bench-kafka lint format bench bench-decode bench-pipeline bench-window gpu-check clean
 
@@ -22,13 +26,11 @@ test-python: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 test-native: $(VENV)/.test
-	$(BIN)/cmake -S . -B build/native $(CMAKE_FLAGS)
-	$(BIN)/cmake --build build/native
-	$(BIN)/ctest --test-dir build/native --output-on-failure
+	$(BIN)/ctest --test-dir $(NATIVE) --output-on-failure
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer, and what the CUDA sources do on the host launcher.
 test-sanitize: $(VENV)/.test
-	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_FLAGS) -DOMNISTREAM_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake -S . -B build/sanitize $(SANITIZE)
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 	OMNISTREAM_HOST_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
@@ -139,7 +141,7 @@ $(VENV)/.demo: $(VENV)/.venv $(SOURCES)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(WITH_TESTS) --editable '.[dev]'
 	touch $(VENV)/.demo $@
 
 $(VENV)/.bench: $(VENV)/.venv $(SOURCES)
