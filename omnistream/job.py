@@ -501,9 +501,8 @@ def _read_emission(table: Table, kind: str) -> int:
             table.add("every", 'makes no sense with emit = "final"', 'add emit = "early", or remove it')
         return 0
     every_ms = table.duration("every", None, "10s", positive=True)
-    if kind in ("hopping", "session"):
-        why = "tells enough with a shorter hop" if kind == "hopping" else "may yet start earlier than it said"
-        table.add("emit", f"a {kind} window {why}", "remove it, or take another kind")
+    if kind == "session":
+        table.add("emit", "a session may yet start earlier than it said", "remove it, or take another kind")
         return 0
     return every_ms
 

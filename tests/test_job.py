@@ -415,9 +415,20 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
         ({"window": [{**DAILY, "every": "1m"}]}, 'window[0] "daily".every', 'add emit = "early"'),
         ({"window": [{**DAILY, "emit": "early"}]}, 'window[0] "daily".every', "is missing"),
         (
-            {"window": [{**DAILY, "kind": "hopping", "hop": "1h", "emit": "early", "every": "1m"}]},
-            'window[0] "daily".emit',
-            "shorter hop",
+            {
+                "window": [
+                    {
+                        "name": "w",
+                        "kind": "session",
+                        "gap": "1h",
+                        "measures": ["count"],
+                        "emit": "early",
+                        "every": "1m",
+                    }
+                ]
+            },
+            'window[0] "w".emit',
+            "start earlier",
         ),
         (
             {"window": [{**DAILY, "emit": "early", "every": "1m", "measures": ["count as final"]}]},

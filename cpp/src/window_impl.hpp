@@ -157,6 +157,7 @@ private:
         std::vector<OwnerRun> owners;
         std::vector<std::unique_ptr<Dictionary>> key_texts;  // by key; null where it is no string column
         std::vector<ItemSet> items;
+        bool changed = true;              // since early results were told last
         std::uint32_t block_rows = 0;     // while a block is placed: how many of its rows fall here
         std::uint32_t next_in_block = 0;  // and where the next one goes in order_
     };
@@ -232,6 +233,7 @@ private:
     void move_near(std::int64_t index);
     void forget_near();
     void set_up(Slice* slice) const;
+    std::vector<ItemSet> no_items() const;
     Status absorb(Slice* into, const Slice& from, std::int64_t final_ms);
     void copy_keys(const Slice& from, const std::uint64_t* const* rows, std::size_t count, Slice* into,
                    std::uint64_t* keys);
@@ -281,12 +283,20 @@ private:
     // Closing
     [[nodiscard]] bool early() const { return spec.early_ms > 0; }
     [[nodiscard]] bool steps() const { return spec.kind == WindowKind::hopping || early(); }
+    bool passes_early(std::int64_t watermark_ms) const;
     std::int64_t next_step_ms(std::int64_t watermark_ms) const;
     Status step(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     Status close_slices(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
     Status close_hopping(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    Status tell_hopping(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* told);
+    Status merge_window(std::int64_t window, std::unique_ptr<Slice>* whole);
+    void keep_told_alone(Slice* slice) const;
+    [[nodiscard]] bool keeps_told() const { return early() && spec.kind == WindowKind::hopping; }
     std::int64_t first_hop_over(std::int64_t slice_index) const;
     std::int64_t first_hop_open(std::int64_t watermark_ms) const;
+    [[nodiscard]] std::int64_t hop_end_ms(std::int64_t window) const {
+        return saturate(static_cast<Wide>(window) * spec.hop_ms + spec.offset_ms + spec.size_ms);
+    }
     enum class Told : std::uint8_t { as_final, what_changed };
     Array<std::uint32_t> write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms, Told told,
                                     std::vector<ColumnWriter>* out);
@@ -334,6 +344,9 @@ private:
     std::int64_t slices_per_hop_ = 1;                      // hopping
     std::int64_t slices_per_window_ = 1;                   // hopping
     std::map<std::int64_t, std::unique_ptr<Slice>> open_;  // by index
+    // Hopping windows with early results: by window, the groups that have been told. They hold no values, but
+    // how often they were and with how many rows.
+    std::map<std::int64_t, std::unique_ptr<Slice>> told_;
     // The largest watermark up to which all is closed, and the next one that needs a step before the row that
     // meets it is added (where steps() are needed).
     std::int64_t closed_ms_ = kLeast;

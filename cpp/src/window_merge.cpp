@@ -45,23 +45,33 @@ Status Window::Impl::absorb(Slice* into, const Slice& from, std::int64_t final_m
     std::vector<std::uint32_t> taken;  // numbers in `from`
     taken.reserve(from.groups.size());
     const std::vector<std::int32_t> owners =
-        has_closed(from, final_ms) ? owners_of(from) : std::vector<std::int32_t>();
+        from.owners.size() > 1 || has_closed(from, final_ms) ? owners_of(from) : std::vector<std::int32_t>();
+    const auto owner_of = [&](std::uint32_t number) {
+        return owners.empty() ? from.owners.front().owner : owners[number];
+    };
     for (std::size_t number = 0; number < from.groups.size(); ++number)
         if (owners.empty() || closed_ms_of(owners[number]) < final_ms)
             taken.push_back(static_cast<std::uint32_t>(number));
     std::vector<std::uint32_t> group_in(from.groups.size(), kLeftOut);
     std::uint32_t groups[kBlock];
     const std::uint64_t* theirs[kBlock];
-    for (std::size_t begin = 0; begin < taken.size(); begin += kBlock) {
-        const std::size_t count = std::min(kBlock, taken.size() - begin);
+    for (std::size_t begin = 0; begin < taken.size();) {
+        // A block of one owner.
+        const std::int32_t owner = owner_of(taken[begin]);
+        std::size_t count = 1;
+        while (count < kBlock && begin + count < taken.size() && owner_of(taken[begin + count]) == owner)
+            ++count;
         for (std::size_t i = 0; i < count; ++i) theirs[i] = from.groups.row(taken[begin + i]);
         copy_keys(from, theirs, count, into, key_words_.data());
+        const std::size_t known = into->groups.size();
         into->groups.find_or_insert(key_words_.data(), count, groups);
+        own_from(into, known, owner);
         for (std::size_t i = 0; i < count; ++i) words_[i] = into->groups.row(groups[i]);
         for (std::size_t i = 0; i < count; ++i) group_in[taken[begin + i]] = groups[i];
         for (const Accumulator& accumulator : accumulators_)
             if (merge_block(accumulator.add, words_, theirs, accumulator.word, count))
                 return failed_ = overflow(accumulator);
+        begin += count;
     }
 
     for (std::size_t number = 0; number < items_.size(); ++number) {

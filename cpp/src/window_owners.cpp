@@ -63,12 +63,13 @@ void Window::Impl::forget_floors() {
 Status Window::Impl::drop(std::int32_t owner) {
     OMNI_RETURN_NOT_OK(valid_);
     OMNI_RETURN_NOT_OK(failed_);
-    for (auto at = open_.begin(); at != open_.end();) {
-        const std::vector<OwnerRun>& owners = at->second->owners;
-        const auto is = [owner](const OwnerRun& run) { return run.owner == owner; };
-        if (std::any_of(owners.begin(), owners.end(), is)) at->second = without(at->second.get(), owner);
-        at = at->second->groups.size() == 0 ? open_.erase(at) : std::next(at);
-    }
+    for (auto* slices : {&open_, &told_})
+        for (auto at = slices->begin(); at != slices->end();) {
+            const std::vector<OwnerRun>& owners = at->second->owners;
+            const auto is = [owner](const OwnerRun& run) { return run.owner == owner; };
+            if (std::any_of(owners.begin(), owners.end(), is)) at->second = without(at->second.get(), owner);
+            at = at->second->groups.size() == 0 ? slices->erase(at) : std::next(at);
+        }
     if (in_sessions()) drop_sessions(owner);
     forget_near();
     return {};

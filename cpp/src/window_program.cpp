@@ -133,8 +133,8 @@ Status Window::Impl::check() const {
     const bool sized = spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping;
     if (sized && spec.size_ms <= 0) return refuse("its size must be longer than nothing");
     if (spec.early_ms < 0) return refuse("the interval of early results must not be negative");
-    if (early() && (in_sessions() || spec.kind == WindowKind::hopping))
-        return refuse("only tumbling, calendar and global windows have early results");
+    if (early() && in_sessions())
+        return refuse("only windows of fixed times and global windows have early results");
     if (!spec.original_time.empty()) {
         if (in_sessions() || spec.kind == WindowKind::global)
             return refuse("corrections of the original sale need windows of fixed times");

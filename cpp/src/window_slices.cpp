@@ -76,9 +76,15 @@ std::unique_ptr<Window::Impl::Slice> Window::Impl::make_slice(const Interval& in
 void Window::Impl::set_up(Slice* slice) const {
     for (const Key& key : keys_)
         slice->key_texts.push_back(key.type == Type::string ? std::make_unique<Dictionary>() : nullptr);
+    slice->items = no_items();
+}
+
+std::vector<Window::Impl::ItemSet> Window::Impl::no_items() const {
+    std::vector<ItemSet> sets;
     for (const ItemColumn& items : items_)
-        slice->items.push_back({GroupTable(items.key_words(), items.fresh(in_sessions())),
-                                items.type == Type::string ? std::make_unique<Dictionary>() : nullptr});
+        sets.push_back({GroupTable(items.key_words(), items.fresh(in_sessions())),
+                        items.type == Type::string ? std::make_unique<Dictionary>() : nullptr});
+    return sets;
 }
 
 void Window::Impl::move_near(std::int64_t index) {
@@ -119,30 +125,42 @@ Status Window::Impl::advance(std::int64_t watermark_ms, std::vector<std::shared_
 Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
     const std::size_t slices = open_.size();
     const std::int64_t now_ms = std::max(closed_ms_, watermark_ms);
-    const bool tells = early() && now_ms != kLeast && now_ms >= next_step_ms_;
+    const bool tells = early() && passes_early(now_ms);
     OMNI_RETURN_NOT_OK(spec.kind == WindowKind::hopping ? close_hopping(now_ms, closed)
                        : in_sessions()                  ? close_sessions(now_ms, closed)
                                                         : close_slices(now_ms, closed));
     if (open_.size() != slices) forget_near();
-    if (tells)
+    if (tells && spec.kind == WindowKind::hopping) {
+        OMNI_RETURN_NOT_OK(tell_hopping(now_ms, closed));
+    } else if (tells) {
         for (const auto& [index, slice] : open_) {
             std::shared_ptr<Batch> changed =
                 write(slice.get(), slice->start_ms, slice->end_ms, Told::what_changed);
             if (changed->rows != 0) closed->push_back(std::move(changed));
         }
+    }
     closed_ms_ = now_ms;
     forget_floors();
     next_step_ms_ = next_step_ms(now_ms);
     return {};
 }
 
+// Whether a multiple of the interval of early results lies beyond closed_ms_ and not beyond this watermark.
+bool Window::Impl::passes_early(std::int64_t watermark_ms) const {
+    if (watermark_ms == kLeast || closed_ms_ == kMost) return false;
+    if (closed_ms_ == kLeast) return true;
+    return floor_divide(watermark_ms, spec.early_ms) > floor_divide(closed_ms_, spec.early_ms);
+}
+
 // The least watermark beyond this one that asks for a step.
 std::int64_t Window::Impl::next_step_ms(std::int64_t watermark_ms) const {
     if (!steps()) return kMost;
     if (watermark_ms == kLeast || watermark_ms == kMost) return watermark_ms + (watermark_ms == kLeast);
-    if (early()) return saturate((floor_divide(watermark_ms, spec.early_ms) + 1) * spec.early_ms);
+    std::int64_t next_ms = kMost;
+    if (early()) next_ms = saturate((floor_divide(watermark_ms, spec.early_ms) + 1) * spec.early_ms);
+    if (spec.kind != WindowKind::hopping) return next_ms;
     const Wide start = static_cast<Wide>(first_hop_open(watermark_ms)) * spec.hop_ms + spec.offset_ms;
-    return saturate(start + spec.size_ms + spec.allowed_lateness_ms);
+    return std::min(next_ms, saturate(start + spec.size_ms + spec.allowed_lateness_ms));
 }
 
 Status Window::Impl::close_slices(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed) {
@@ -193,6 +211,7 @@ std::int64_t Window::Impl::memory_bytes() const {
             bytes += set.rows.memory_bytes() + (set.texts == nullptr ? 0 : set.texts->memory_bytes());
     };
     for (const auto& [index, slice] : open_) add(*slice);
+    for (const auto& [window, slice] : told_) add(*slice);
     if (in_sessions()) {
         add(sessions_->slice);
         bytes += sessions_->by_key.memory_bytes() +

@@ -96,6 +96,7 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
     std::vector<ColumnWriter> groups_part;
     groups_part.emplace_back("window_start_ms", Type::int64, rows);
     if (in_sessions()) groups_part.emplace_back("last_ms", Type::int64, rows);
+    if (keeps_told()) groups_part.emplace_back("told", Type::boolean, rows);
     groups_part.emplace_back("owner", Type::int32, rows);
     for (const Key& key : keys_)
         groups_part.emplace_back("key " + key.column, is_text(key.type) ? Type::string : key.type, rows);
@@ -106,6 +107,8 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
     }
     std::vector<const Slice*> slices;
     for (const auto& [index, slice] : open_) slices.push_back(slice.get());
+    const std::size_t with_values = slices.size();
+    for (const auto& [window, slice] : told_) slices.push_back(slice.get());
     if (in_sessions()) slices.push_back(&sessions_->slice);
     // By slice and group: the row that is written of it.
     constexpr std::int64_t kNotWritten = -1;
@@ -127,6 +130,7 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
             } else {
                 (out++)->put(slice->start_ms);
             }
+            if (keeps_told()) (out++)->put(places.size() > with_values);
             (out++)->put(all ? owners[number] : 0);
             for (std::size_t i = 0; i < keys_.size(); ++i) {
                 const Dictionary* texts =
@@ -235,6 +239,7 @@ Status Window::Impl::restore(const Parts& parts) {
 
     failed_ = Status();
     open_.clear();
+    told_.clear();
     stepped_.clear();
     near_span_ms_ = 0;
     recent_ = nullptr;
@@ -285,6 +290,11 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
     OMNI_RETURN_NOT_OK(find_column(groups, "groups", "window_start_ms", Type::int64, &starts));
     const Column* owner_column = nullptr;
     OMNI_RETURN_NOT_OK(find_column(groups, "groups", "owner", Type::int32, &owner_column));
+    const Column* told_column = nullptr;
+    if (keeps_told()) OMNI_RETURN_NOT_OK(find_column(groups, "groups", "told", Type::boolean, &told_column));
+    const auto is_told = [told_column](std::int64_t row) {
+        return told_column != nullptr && told_column->lanes<std::uint8_t>()[row] != 0;
+    };
     const bool all = from == kAllOwners;
     std::vector<const Column*> keys(keys_.size());
     for (std::size_t i = 0; i < keys_.size(); ++i)
@@ -313,11 +323,13 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
         }
         std::size_t count = 0;
         for (std::int64_t row = begin; count < kBlock && row < groups.rows && owners[row] == owners[begin] &&
-                                       starts_ms[row] == starts_ms[begin];
+                                       starts_ms[row] == starts_ms[begin] && is_told(row) == is_told(begin);
              ++row)
             order_[count++] = static_cast<std::int32_t>(row);
         const std::int64_t index = index_of(starts_ms[begin]);
-        std::unique_ptr<Slice>& slice = open_[index];
+        std::unique_ptr<Slice>& slice =
+            is_told(begin) ? told_[static_cast<std::int64_t>(floor_divide(index, slices_per_hop_))]
+                           : open_[index];
         if (slice == nullptr) slice = make_slice(interval_of(index));
         if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms)
             return {Code::state, "the window snapshot has a window that cannot be open, from " +

@@ -109,7 +109,7 @@ def early(draw: st.DrawFn) -> dict[str, Any]:
     whole = st.fixed_dictionaries(
         {"kind": st.just("tumbling"), "size_ms": LENGTHS_MS, "offset_ms": OFFSETS_MS}
     )
-    kind = draw(st.one_of(whole, calendar(), st.just({"kind": "global"})))
+    kind = draw(st.one_of(whole, calendar(), hopping(), st.just({"kind": "global"})))
     if kind["kind"] != "global":
         kind = {**kind, "allowed_lateness_ms": draw(LATENESS_MS)}
     return {**kind, "early_ms": draw(st.sampled_from([1, 7 * MINUTE_MS, HOUR_MS, 100 * HOUR_MS]))}

@@ -165,6 +165,7 @@ def all_windows() -> dict[str, Windows]:
             Windows("tumbling", by_order, every(60, offset=7), lateness=5),
             Windows("early", by_sku, every(60), lateness=10, early=15),
             Windows("hopping", by_sku, every(60, 25)),
+            Windows("hops_so_far", by_sku, every(60, 25), early=10),
             Sessions("session", by_sku, every(1), lateness=3, gap=30),
             Windows("ever", by_nothing, lambda event: [(NEVER, FOR_EVER)]),
             Windows("days", by_sku, days_of_the_sale, lateness=2 * DAY, early=DAY),

@@ -67,6 +67,7 @@ TABLES: dict[str, Any] = {
         window("tumbling", size="1h", offset="7m", allowed_lateness="5m", keys=["order_id", "size"]),
         window("early", size="1h", allowed_lateness="10m", emit="early", every="15m"),
         window("hopping", kind="hopping", size="1h", hop="25m"),
+        window("hops_so_far", kind="hopping", size="1h", hop="25m", emit="early", every="10m"),
         window("session", kind="session", gap="30m", allowed_lateness="3m"),
         window("ever", kind="global", keys=[]),
         window(
