@@ -4,22 +4,19 @@
 // - Orders are numbered along a daily curve: quiet nights, busy noons and evenings, and three bursts of eight
 //   minutes (00:00, 10:00 and 20:00 UTC) at several times the rate.
 // - Everything about order k is a hash of (seed, k): channel, store, customer, lines, prices, fate. A later
-// event
-//   computes the order again instead of remembering it, so memory does not grow with the stream.
+//   event computes the order again instead of remembering it, so memory does not grow with the stream.
 // - A fate is one of: paid, shipped, delivered, and perhaps returned; or cancelled, half of them before
-// payment.
-//   Orders of the channel "store" are paid at once and never shipped. Delays from creation come in classes:
-//   paid 15 s to 27 min, cancelled 40 min to 2.5 days, shipped 3 to 30 h, delivered 1 to 4 days, returned 5
-//   to 15 days. One cursor per class walks the orders in time, and the stream is the merge of the cursors.
+//   payment. Orders of the channel "store" are paid at once and never shipped. Delays from creation come in
+//   classes: paid 15 s to 27 min, cancelled 40 min to 2.5 days, shipped 3 to 30 h, delivered 1 to 4 days,
+//   returned 5 to 15 days. One cursor per class walks the orders in time, and the stream is the merge of the
+//   cursors.
 // - The stream begins in a steady state: what happens to orders made before start_ms is in it, too.
 // - An event is sent at its moment and stamped with an earlier event time: by up to half a second, and by up
-// to
-//   max_disorder_ms for every tenth. So no event time is more than max_disorder_ms below the largest one
+//   to max_disorder_ms for every tenth. So no event time is more than max_disorder_ms below the largest one
 //   before it, repeats included. Within an order event times never go back.
 // - Popularity: the style-colours (ST01234-BLK) follow a Zipf law, their sizes a size curve.
 // - A style has one list price (charm endings) and a cost of 25 to 60 % of it. Discounts are steps of 5 %,
-// deeper in
-//   bursts, for promoted styles, and by channel. `below_cost` is drawn for each order line.
+//   deeper in bursts, for promoted styles, and by channel. `below_cost` is drawn for each order line.
 // - A duplicate is the same bytes again, up to a minute later (at once when max_disorder_ms leaves no room).
 //   Orders with a line below cost are not repeated, so that each count stands for itself.
 // - A broken message takes the place of the event that it was. It has no line below cost and is not repeated.
