@@ -61,6 +61,7 @@ from omnistream.spec import (
     StateSpec,
     TimeSpec,
     WindowSpec,
+    early_columns,
     schema_columns,
     with_amounts,
 )
@@ -417,7 +418,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
     before = len(table.problems.lines)
     name = outputs.claim(table)
     interval = _read_interval(table)
-    early_ms = _read_emission(table, interval["kind"])
+    early_ms = _read_emission(table)
     original_time, corrections = _read_correction(table, interval["kind"], lifecycle, columns)
     keys = table.texts("keys", single=True)
     for key in keys:
@@ -429,7 +430,7 @@ def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> Windo
         table.add("measures", "is missing", 'add measures = ["count", "units_net"]')
     table.finish()
     taken = {*(() if interval["kind"] == "global" else INTERVAL_COLUMNS), *keys}
-    taken |= {"revision", "final"} if early_ms else set()
+    taken |= set(early_columns(interval["kind"])) if early_ms else set()
     for place, measure in measures:
         mistake = misfit(measure, columns) if columns else None
         if mistake:
@@ -493,18 +494,14 @@ def _read_interval(table: Table) -> dict[str, Any]:
     }
 
 
-def _read_emission(table: Table, kind: str) -> int:
+def _read_emission(table: Table) -> int:
     """Return the interval of early results, 0 for final ones only."""
     emit = table.text("emit", default="final", choices=("final", "early"))
     if emit == "final":
         if table.take("every") is not None:
             table.add("every", 'makes no sense with emit = "final"', 'add emit = "early", or remove it')
         return 0
-    every_ms = table.duration("every", None, "10s", positive=True)
-    if kind == "session":
-        table.add("emit", "a session may yet start earlier than it said", "remove it, or take another kind")
-        return 0
-    return every_ms
+    return table.duration("every", None, "10s", positive=True)
 
 
 def _read_correction(

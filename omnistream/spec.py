@@ -199,7 +199,7 @@ class WindowSpec:
         types = {**interval, **keys}
         for measure in self.measures:
             types.update(measure.output_columns(columns))
-        return {**types, **({"revision": "int64", "final": "bool"} if self.early_ms else {})}
+        return {**types, **(early_columns(self.kind) if self.early_ms else {})}
 
     def explain(self) -> str:
         """Return the window in one line."""
@@ -212,6 +212,11 @@ class WindowSpec:
         }[self.kind]
         keys = ", ".join(self.keys) or "no key"
         return f"{self.name}: {kind} by {keys}: {', '.join(measure.name for measure in self.measures)}"
+
+
+def early_columns(kind: str) -> dict[str, str]:
+    """Return the types of the columns that only windows with early results have."""
+    return {"revision": "int64", "final": "bool"} | ({"retracted": "bool"} if kind == "session" else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -421,14 +421,14 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
                         "name": "w",
                         "kind": "session",
                         "gap": "1h",
-                        "measures": ["count"],
+                        "measures": ["count as retracted"],
                         "emit": "early",
                         "every": "1m",
                     }
                 ]
             },
-            'window[0] "w".emit',
-            "start earlier",
+            'window[0] "w".measures',
+            'another column is named "retracted"',
         ),
         (
             {"window": [{**DAILY, "emit": "early", "every": "1m", "measures": ["count as final"]}]},

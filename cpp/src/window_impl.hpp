@@ -172,6 +172,14 @@ private:
     // Open sessions. Each is a row of `slice`, whose key ends with a number that is the session's own, and
     // which has more words before the accumulators: see window_session.cpp.
     struct Sessions {
+        // A start under which a session was told that is part of another by now: that row, or the row that
+        // it became part of in turn.
+        struct Retraction {
+            std::uint32_t number;
+            std::int64_t start_ms;
+            std::uint64_t revision;
+        };
+
         explicit Sessions(GroupTable empty, std::size_t key_words)
             : slice(std::move(empty)), by_key(key_words, {0}) {}
 
@@ -180,6 +188,7 @@ private:
         std::uint64_t made = 0;  // the next one's own number
         std::size_t dead = 0;    // rows of sessions that are closed, or part of another by now
         std::vector<std::pair<std::int64_t, std::uint32_t>> due;  // a heap: (final_ms or earlier, row)
+        std::vector<Retraction> retractions;                      // that are still to be told
     };
 
     struct Key {
@@ -189,6 +198,8 @@ private:
         Codes* codes = nullptr;  // of a dictionary column
         ByteOrder byte_order;
     };
+
+    enum class Told : std::uint8_t { as_final, what_changed };
 
     // The program
     Status check() const;
@@ -245,12 +256,17 @@ private:
     std::uint32_t open_session(const std::uint64_t* key, std::uint32_t key_number, std::int64_t first_ms,
                                std::int64_t last_ms);
     Status merge_session(std::uint32_t into, std::uint32_t from);
+    std::uint32_t living(std::uint32_t number) const;
     Status join_sessions(std::uint32_t number);
     void drop_sessions(std::int32_t owner);
     void unlink_session(std::uint32_t number);
     void end_session(std::uint32_t number);
+    std::shared_ptr<Batch> write_sessions(const std::vector<std::uint32_t>& numbers, Told told);
+    void take_retractions(const std::vector<std::uint32_t>& numbers, Slice* result);
+    void merge_told(std::uint32_t into, std::uint32_t from);
     void move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into);
     Status close_sessions(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
+    Status tell_sessions(std::vector<std::shared_ptr<Batch>>* told);
     void compact_sessions();
     bool add_item(Slice* slice, std::size_t number, std::uint32_t group, const std::uint64_t* key,
                   std::uint64_t value) const;
@@ -291,13 +307,14 @@ private:
     Status tell_hopping(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* told);
     Status merge_window(std::int64_t window, std::unique_ptr<Slice>* whole);
     void keep_told_alone(Slice* slice) const;
-    [[nodiscard]] bool keeps_told() const { return early() && spec.kind == WindowKind::hopping; }
+    [[nodiscard]] bool keeps_told() const {
+        return early() && (spec.kind == WindowKind::hopping || in_sessions());
+    }
     std::int64_t first_hop_over(std::int64_t slice_index) const;
     std::int64_t first_hop_open(std::int64_t watermark_ms) const;
     [[nodiscard]] std::int64_t hop_end_ms(std::int64_t window) const {
         return saturate(static_cast<Wide>(window) * spec.hop_ms + spec.offset_ms + spec.size_ms);
     }
-    enum class Told : std::uint8_t { as_final, what_changed };
     Array<std::uint32_t> write_rows(Slice* slice, std::int64_t start_ms, std::int64_t end_ms, Told told,
                                     std::vector<ColumnWriter>* out);
     std::shared_ptr<Batch> write(Slice* slice, std::int64_t start_ms, std::int64_t end_ms,
@@ -334,6 +351,7 @@ private:
     std::size_t rows_word_ = 0;  // early results: how many rows a group has,
     std::size_t told_word_ = 0;  // had when it was told last, and how often it was
     std::size_t revision_word_ = 0;
+    std::size_t start_told_word_ = 0;  // of a session whose revision is not 0
     const Column* time_ = nullptr;
     const std::int64_t* placed_by_ms_ = nullptr;  // by row of the batch: the time whose window it falls into
     BoundCondition correcting_;

@@ -133,8 +133,6 @@ Status Window::Impl::check() const {
     const bool sized = spec.kind == WindowKind::tumbling || spec.kind == WindowKind::hopping;
     if (sized && spec.size_ms <= 0) return refuse("its size must be longer than nothing");
     if (spec.early_ms < 0) return refuse("the interval of early results must not be negative");
-    if (early() && in_sessions())
-        return refuse("only windows of fixed times and global windows have early results");
     if (!spec.original_time.empty()) {
         if (in_sessions() || spec.kind == WindowKind::global)
             return refuse("corrections of the original sale need windows of fixed times");
@@ -150,6 +148,7 @@ Status Window::Impl::check() const {
     std::set<std::string> names;
     if (spec.kind != WindowKind::global) names = {"window_start", "window_end"};
     if (early()) names.insert({"revision", "final"});
+    if (early() && in_sessions()) names.insert("retracted");
     for (std::size_t i = 0; i < spec.keys.size(); ++i) {
         if (!names.insert(spec.keys[i]).second)
             return refuse("two result columns are called '" + spec.keys[i] + "'");
@@ -295,6 +294,8 @@ void Window::Impl::compile() {
         rows_word_ = accumulate(Add::count, rows, Type::int64, "");
         told_word_ = accumulators_[new_accumulator(Add::told, "rows told", rows)].word;
         revision_word_ = accumulators_[new_accumulator(Add::told, "revision", rows)].word;
+        if (in_sessions())
+            start_told_word_ = accumulators_[new_accumulator(Add::carried, "start told", rows)].word;
     }
 }
 

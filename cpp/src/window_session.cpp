@@ -90,8 +90,7 @@ std::size_t Window::Impl::place_in_sessions(const std::int32_t* rows, const std:
     }
     // A session of the block's first rows may be part of another by now. What is added below commutes.
     for (std::size_t i = 0; i < placed; ++i) {
-        while (is_dead(groups.row(group_[i])))
-            group_[i] = static_cast<std::uint32_t>(groups.row(group_[i])[session_word(kNextSession)] - 1);
+        group_[i] = living(group_[i]);
         words_[i] = groups.row(group_[i]);
     }
     runs_.clear();
@@ -121,6 +120,7 @@ Status Window::Impl::merge_session(std::uint32_t into, std::uint32_t from) {
     Slice* slice = &sessions_->slice;
     std::uint64_t* mine = slice->groups.row(into);
     std::uint64_t* theirs = slice->groups.row(from);
+    if (early()) merge_told(into, from);
     const std::uint64_t* const_theirs = theirs;
     for (const Accumulator& accumulator : accumulators_)
         if (merge_block(accumulator.add, &mine, &const_theirs, accumulator.word, 1))
@@ -172,6 +172,8 @@ Status Window::Impl::join_sessions(std::uint32_t number) {
 void Window::Impl::drop_sessions(std::int32_t owner) {
     GroupTable& groups = sessions_->slice.groups;
     const std::vector<std::int32_t> owners = owners_of(sessions_->slice);
+    std::erase_if(sessions_->retractions,
+                  [&](const Sessions::Retraction& each) { return owners[living(each.number)] == owner; });
     for (std::uint32_t number = 0; number < owners.size(); ++number)
         if (owners[number] == owner && !is_dead(groups.row(number))) end_session(number);
     compact_sessions();
@@ -213,14 +215,101 @@ Status Window::Impl::close_sessions(std::int64_t watermark_ms, std::vector<std::
         if (!is_dead(words)) numbers.push_back(number);
     }
     if (numbers.empty()) return {};
-    Slice result(GroupTable(key_width_, fresh_));
-    set_up(&result);
-    move_sessions(&sessions_->slice, numbers, &result);
+    closed->push_back(write_sessions(numbers, Told::as_final));
     for (const std::uint32_t number : numbers) end_session(number);
     if (sessions_->dead >= kDeadToCompact && sessions_->dead * 2 > groups.size()) compact_sessions();
-    closed->push_back(write(&result, 0, 0));
     return {};
 }
+
+std::shared_ptr<Batch> Window::Impl::write_sessions(const std::vector<std::uint32_t>& numbers, Told told) {
+    Slice result(GroupTable(key_width_, fresh_));
+    set_up(&result);
+    if (early()) take_retractions(numbers, &result);
+    move_sessions(&sessions_->slice, numbers, &result);
+    return write(&result, 0, 0, told);
+}
+
+// ---- Early results
+//
+// A session is told under its start. When its start moves back, or it becomes part of a session that starts
+// earlier, what was told under the old start is retracted together with the next word on the session.
+
+// The session that a row is part of.
+std::uint32_t Window::Impl::living(std::uint32_t number) const {
+    const GroupTable& groups = sessions_->slice.groups;
+    while (is_dead(groups.row(number)))
+        number = static_cast<std::uint32_t>(groups.row(number)[session_word(kNextSession)] - 1);
+    return number;
+}
+
+// Of two starts that were told, the session goes on with the earlier one.
+void Window::Impl::merge_told(std::uint32_t into, std::uint32_t from) {
+    std::uint64_t* mine = sessions_->slice.groups.row(into);
+    std::uint64_t* theirs = sessions_->slice.groups.row(from);
+    if (theirs[revision_word_] == 0) return;
+    if (mine[revision_word_] == 0 || time_of(theirs[start_told_word_]) < time_of(mine[start_told_word_])) {
+        std::swap(mine[revision_word_], theirs[revision_word_]);
+        std::swap(mine[start_told_word_], theirs[start_told_word_]);
+    }
+    if (theirs[revision_word_] != 0)
+        sessions_->retractions.push_back({into, time_of(theirs[start_told_word_]), theirs[revision_word_]});
+    theirs[revision_word_] = 0;
+}
+
+// Moves what is to be retracted with these sessions to the result, as sessions without a row that end where
+// the one ends that has their rows now.
+void Window::Impl::take_retractions(const std::vector<std::uint32_t>& numbers, Slice* result) {
+    GroupTable& groups = sessions_->slice.groups;
+    std::vector<Sessions::Retraction> gone;
+    if (!sessions_->retractions.empty()) {
+        std::vector<bool> told(groups.size());
+        for (const std::uint32_t number : numbers) told[number] = true;
+        const auto stays = [&](const Sessions::Retraction& each) { return !told[living(each.number)]; };
+        auto& waiting = sessions_->retractions;
+        const auto first = std::partition(waiting.begin(), waiting.end(), stays);
+        gone.assign(first, waiting.end());
+        waiting.erase(first, waiting.end());
+    }
+    for (const std::uint32_t number : numbers) {
+        std::uint64_t* words = groups.row(number);
+        if (words[revision_word_] == 0 || words[start_told_word_] == words[session_word(kFirstMs)]) continue;
+        gone.push_back({number, time_of(words[start_told_word_]), std::exchange(words[revision_word_], 0)});
+    }
+    // Of one session they are written in the order in which they are made.
+    std::sort(gone.begin(), gone.end(), [](const auto& a, const auto& b) { return a.start_ms < b.start_ms; });
+    std::vector<std::uint64_t> own(key_width_);
+    for (const Sessions::Retraction& each : gone) {
+        const std::uint64_t* session = groups.row(living(each.number));
+        copy_keys(sessions_->slice, &session, 1, result, key_words_.data());
+        std::copy_n(key_words_.data(), layout_.words(), own.data());
+        own.back() = sessions_->made++;
+        std::uint32_t number = 0;
+        result->groups.find_or_insert(own.data(), 1, &number);
+        std::uint64_t* words = result->groups.row(number);
+        words[session_word(kFirstMs)] = static_cast<std::uint64_t>(each.start_ms);
+        words[session_word(kLastMs)] = session[session_word(kLastMs)];
+        words[told_word_] = 1;  // it had rows
+        words[revision_word_] = each.revision;
+    }
+}
+
+Status Window::Impl::tell_sessions(std::vector<std::shared_ptr<Batch>>* told) {
+    GroupTable& groups = sessions_->slice.groups;
+    std::vector<std::uint32_t> numbers;
+    for (std::uint32_t number = 0; number < groups.size(); ++number)
+        if (!is_dead(groups.row(number)) && has_changed(groups.row(number))) numbers.push_back(number);
+    if (numbers.empty()) return {};
+    told->push_back(write_sessions(numbers, Told::what_changed));
+    for (const std::uint32_t number : numbers) {
+        std::uint64_t* words = groups.row(number);
+        words[told_word_] = words[rows_word_];
+        words[start_told_word_] = words[session_word(kFirstMs)];
+        ++words[revision_word_];
+    }
+    return {};
+}
+
+// ---- Room
 
 // Copies sessions with their values into a slice that has none of them.
 void Window::Impl::move_sessions(Slice* from, const std::vector<std::uint32_t>& numbers, Slice* into) {
@@ -257,13 +346,18 @@ void Window::Impl::move_sessions(Slice* from, const std::vector<std::uint32_t>& 
 }
 
 void Window::Impl::compact_sessions() {
-    std::vector<std::uint32_t> living;
+    std::vector<std::uint32_t> kept_rows;
     for (std::size_t number = 0; number < sessions_->slice.groups.size(); ++number)
         if (!is_dead(sessions_->slice.groups.row(number)))
-            living.push_back(static_cast<std::uint32_t>(number));
+            kept_rows.push_back(static_cast<std::uint32_t>(number));
     std::unique_ptr<Sessions> kept = make_sessions();
     kept->made = sessions_->made;
-    move_sessions(&sessions_->slice, living, &kept->slice);
+    kept->retractions = std::move(sessions_->retractions);
+    for (Sessions::Retraction& each : kept->retractions) {
+        const auto place = std::lower_bound(kept_rows.begin(), kept_rows.end(), living(each.number));
+        each.number = static_cast<std::uint32_t>(place - kept_rows.begin());
+    }
+    move_sessions(&sessions_->slice, kept_rows, &kept->slice);
     for (std::size_t number = 0; number < kept->slice.groups.size(); ++number) {
         std::uint64_t* words = kept->slice.groups.row(number);
         std::uint32_t key_number = 0;

@@ -132,6 +132,8 @@ Status Window::Impl::step(std::int64_t watermark_ms, std::vector<std::shared_ptr
     if (open_.size() != slices) forget_near();
     if (tells && spec.kind == WindowKind::hopping) {
         OMNI_RETURN_NOT_OK(tell_hopping(now_ms, closed));
+    } else if (tells && in_sessions()) {
+        OMNI_RETURN_NOT_OK(tell_sessions(closed));
     } else if (tells) {
         for (const auto& [index, slice] : open_) {
             std::shared_ptr<Batch> changed =
@@ -214,8 +216,10 @@ std::int64_t Window::Impl::memory_bytes() const {
     for (const auto& [window, slice] : told_) add(*slice);
     if (in_sessions()) {
         add(sessions_->slice);
-        bytes += sessions_->by_key.memory_bytes() +
-                 static_cast<std::int64_t>(sessions_->due.capacity() * sizeof sessions_->due[0]);
+        bytes +=
+            sessions_->by_key.memory_bytes() +
+            static_cast<std::int64_t>(sessions_->due.capacity() * sizeof sessions_->due[0] +
+                                      sessions_->retractions.capacity() * sizeof sessions_->retractions[0]);
     }
     return bytes;
 }

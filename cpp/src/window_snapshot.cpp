@@ -114,33 +114,53 @@ Status Window::Impl::snapshot(Parts* parts, std::int32_t owner) const {
     constexpr std::int64_t kNotWritten = -1;
     std::vector<std::vector<std::int64_t>> places;
     std::int64_t written = 0;
+    const auto put_group = [&](const Slice& slice, const std::uint64_t* words, bool told,
+                               std::int32_t group_owner) {
+        ++written;
+        auto out = groups_part.begin();
+        if (in_sessions()) {
+            (out++)->put(static_cast<std::int64_t>(words[session_word(kFirstMs)]));
+            (out++)->put(static_cast<std::int64_t>(words[session_word(kLastMs)]));
+        } else {
+            (out++)->put(slice.start_ms);
+        }
+        if (keeps_told()) (out++)->put(told);
+        (out++)->put(all ? group_owner : 0);
+        for (std::size_t i = 0; i < keys_.size(); ++i) {
+            const Dictionary* texts =
+                keys_[i].codes != nullptr ? &keys_[i].codes->dictionary() : slice.key_texts[i].get();
+            layout_.unpack(i, words, texts, &*out++);
+        }
+        for (const Accumulator& accumulator : accumulators_) {
+            (out++)->put(static_cast<std::int64_t>(words[accumulator.word]));
+            if (accumulator.add == Add::squares)
+                (out++)->put(static_cast<std::int64_t>(words[accumulator.word + 1]));
+        }
+    };
+    // By session; they follow it.
+    std::multimap<std::uint32_t, const Sessions::Retraction*> retractions;
+    if (in_sessions())
+        for (const Sessions::Retraction& each : sessions_->retractions)
+            retractions.emplace(living(each.number), &each);
     for (const Slice* slice : slices) {
         const std::vector<std::int32_t> owners = owners_of(*slice);
         std::vector<std::int64_t>& place_of =
             places.emplace_back(items_.empty() ? 0 : owners.size(), kNotWritten);
+        const bool told = !in_sessions() && places.size() > with_values;
         for (std::size_t number = 0; number < slice->groups.size(); ++number) {
             const std::uint64_t* words = slice->groups.row(number);
             if (is_dead(words) || (!all && owners[number] != owner)) continue;
             if (!place_of.empty()) place_of[number] = written;
-            ++written;
-            auto out = groups_part.begin();
-            if (in_sessions()) {
-                (out++)->put(static_cast<std::int64_t>(words[session_word(kFirstMs)]));
-                (out++)->put(static_cast<std::int64_t>(words[session_word(kLastMs)]));
-            } else {
-                (out++)->put(slice->start_ms);
-            }
-            if (keeps_told()) (out++)->put(places.size() > with_values);
-            (out++)->put(all ? owners[number] : 0);
-            for (std::size_t i = 0; i < keys_.size(); ++i) {
-                const Dictionary* texts =
-                    keys_[i].codes != nullptr ? &keys_[i].codes->dictionary() : slice->key_texts[i].get();
-                layout_.unpack(i, words, texts, &*out++);
-            }
-            for (const Accumulator& accumulator : accumulators_) {
-                (out++)->put(static_cast<std::int64_t>(words[accumulator.word]));
-                if (accumulator.add == Add::squares)
-                    (out++)->put(static_cast<std::int64_t>(words[accumulator.word + 1]));
+            put_group(*slice, words, told, owners[number]);
+            if (retractions.empty()) continue;
+            for (auto [at, past] = retractions.equal_range(static_cast<std::uint32_t>(number)); at != past;
+                 ++at) {
+                std::vector<std::uint64_t> without_rows(words, words + key_width_);
+                without_rows.insert(without_rows.end(), fresh_.begin(), fresh_.end());
+                without_rows[session_word(kFirstMs)] = static_cast<std::uint64_t>(at->second->start_ms);
+                without_rows[session_word(kLastMs)] = static_cast<std::uint64_t>(at->second->start_ms);
+                without_rows[revision_word_] = at->second->revision;
+                put_group(*slice, without_rows.data(), true, owners[number]);
             }
         }
     }
@@ -409,6 +429,8 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::int32_t* o
     const Column* firsts = groups.find("window_start_ms");
     const Column* lasts = nullptr;
     OMNI_RETURN_NOT_OK(find_column(groups, "groups", "last_ms", Type::int64, &lasts));
+    const Column* told = keeps_told() ? groups.find("told") : nullptr;
+    const Column* revisions = keeps_told() ? groups.find("revision") : nullptr;
     Slice* slice = &sessions_->slice;
     for (std::int64_t row = 0; row < groups.rows; ++row) {
         if (from != kAllOwners && owners[row] != from) continue;
@@ -416,6 +438,13 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::int32_t* o
         const auto at = static_cast<std::int32_t>(row);
         const std::int64_t first_ms = firsts->lanes<std::int64_t>()[row];
         const std::int64_t last_ms = lasts->lanes<std::int64_t>()[row];
+        if (told != nullptr && told->lanes<std::uint8_t>()[row] != 0) {  // of the session before
+            if (slice->groups.size() == 0) return lacks("session of which it has something told");
+            const auto number = static_cast<std::uint32_t>(slice->groups.size() - 1);
+            const auto revision = static_cast<std::uint64_t>(revisions->lanes<std::int64_t>()[row]);
+            sessions_->retractions.push_back({number, first_ms, revision});
+            continue;
+        }
         if (first_ms > last_ms || session_final_ms(last_ms) <= closed_ms)
             return {Code::state, "the window snapshot has a session that cannot be open, from " +
                                      std::to_string(first_ms) + " ms"};

@@ -49,6 +49,7 @@ std::vector<ColumnWriter> Window::Impl::result_writers(std::size_t rows) const {
     if (early()) {
         writers.emplace_back("revision", Type::int64, rows);
         writers.emplace_back("final", Type::boolean, rows);
+        if (in_sessions()) writers.emplace_back("retracted", Type::boolean, rows);
     }
     return writers;
 }
@@ -120,11 +121,14 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
             }
         }
         if (early()) {
+            ColumnWriter* column = &(*out)[first_key() + keys_.size() + outputs_.size()];
             for (std::size_t i = 0; i < count; ++i) {
                 std::uint64_t* group = slice->groups.row(order[begin + i]);
+                const bool retracted = group[rows_word_] == 0;
                 group[told_word_] = group[rows_word_];
-                (*out)[out->size() - 2].put(static_cast<std::int64_t>(++group[revision_word_]));
-                out->back().put(told == Told::as_final);
+                column[0].put(static_cast<std::int64_t>(++group[revision_word_]));
+                column[1].put(told == Told::as_final || retracted);
+                if (in_sessions()) column[2].put(retracted);
             }
         }
     }

@@ -796,6 +796,9 @@ void test_any_batching_of_any_kind() {
         for (const Operation operation : {Operation::std_dev, Operation::min, Operation::quantile})
             spec.measures.push_back({name_of_measure(operation, "units"), operation, "units", kPaid});
         spec.measures.back().argument = 900'000;
+        specs.push_back(spec);
+        if (kind != WindowKind::hopping && kind != WindowKind::session) continue;
+        spec.early_ms = 15'000;
         specs.push_back(std::move(spec));
     }
     std::mt19937_64 random(17);

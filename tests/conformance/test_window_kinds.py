@@ -109,7 +109,7 @@ def early(draw: st.DrawFn) -> dict[str, Any]:
     whole = st.fixed_dictionaries(
         {"kind": st.just("tumbling"), "size_ms": LENGTHS_MS, "offset_ms": OFFSETS_MS}
     )
-    kind = draw(st.one_of(whole, calendar(), hopping(), st.just({"kind": "global"})))
+    kind = draw(st.one_of(whole, calendar(), hopping(), session(), session(), st.just({"kind": "global"})))
     if kind["kind"] != "global":
         kind = {**kind, "allowed_lateness_ms": draw(LATENESS_MS)}
     return {**kind, "early_ms": draw(st.sampled_from([1, 7 * MINUTE_MS, HOUR_MS, 100 * HOUR_MS]))}
@@ -319,6 +319,108 @@ def test_early_results_have_revisions_and_the_last_one_is_final(engine: Any) -> 
     assert late == []
 
 
+def test_hopping_windows_are_told_early_each_with_its_own_revisions(engine: Any) -> None:
+    """The worked example of docs/semantics.md: ten minutes, every five, told every five, no disorder."""
+    messages = [event(START_MS + minute * MINUTE_MS, 1) for minute in (2, 7, 8, 16)]
+    wanted = spec(
+        kind="hopping",
+        size_ms=10 * MINUTE_MS,
+        hop_ms=5 * MINUTE_MS,
+        early_ms=5 * MINUTE_MS,
+        keys=[],
+        measures=COUNT,
+    )
+    closed, _, _ = run(engine, [messages], wanted, 0)
+    shown = [
+        ((row["window_start"] - START_MS) // MINUTE_MS, row["rows"], row["revision"], row["final"])
+        for row in chain(*closed)
+    ]
+    assert shown == [
+        (-5, 1, 1, False),
+        (0, 1, 1, False),
+        (-5, 1, 2, True),
+        (0, 2, 2, False),
+        (5, 1, 1, False),
+        (0, 3, 3, True),
+        (5, 2, 2, True),
+        (10, 1, 1, False),
+        (15, 1, 1, False),
+        (10, 1, 2, True),
+        (15, 1, 2, True),
+    ]
+
+
+def test_a_session_that_starts_earlier_than_told_is_retracted(engine: Any) -> None:
+    """The worked example of docs/semantics.md: a gap of ten minutes, told every five, twenty of disorder."""
+    messages = [event(START_MS + minute * MINUTE_MS, 1) for minute in (0, 14, 26, 8, 32)]
+    wanted = spec(kind="session", gap_ms=10 * MINUTE_MS, early_ms=5 * MINUTE_MS, measures=COUNT)
+    closed, late, _ = run(engine, [messages], wanted, 20 * MINUTE_MS)
+    shown = [
+        (
+            *((row[name] - START_MS) // MINUTE_MS for name in ("window_start", "window_end")),
+            row["rows"],
+            row["revision"],
+            row["final"],
+            row["retracted"],
+        )
+        for row in chain(*closed)
+    ]
+    assert late == []
+    assert shown == [
+        (0, 10, 1, 1, False, False),
+        (14, 24, 1, 1, False, False),
+        (26, 36, 1, 1, False, False),
+        (14, 24, 0, 2, True, True),
+        (0, 24, 3, 2, False, False),
+        (26, 42, 2, 2, False, False),
+        (0, 24, 3, 3, True, False),
+        (26, 42, 2, 3, True, False),
+    ]
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab")), max_size=8), max_size=6),
+    st.sampled_from([4, 10]),
+    st.sampled_from([0, 3]),
+    st.sampled_from([2, 5, 15]),
+    st.sampled_from([0, 10, 30]),
+)
+def test_sessions_told_early_and_retracted(
+    parts: list[list[tuple[int, str]]], gap: int, lateness: int, every: int, disorder: int
+) -> None:
+    """However cut and restored; and a sink that keeps the last word has what is told without early ones."""
+    messages = [[event(START_MS + at * MINUTE_MS, 1, sku=sku) for at, sku in part] for part in parts]
+    plain = spec(
+        kind="session",
+        gap_ms=gap * MINUTE_MS,
+        allowed_lateness_ms=lateness * MINUTE_MS,
+        measures=[*COUNT, {"name": "sum_quantity", "op": "sum", "column": "quantity"}],
+    )
+    wanted = plain | {"early_ms": every * MINUTE_MS}
+    expected, late, _ = run(ReferenceEngine(), messages, wanted, disorder * MINUTE_MS)
+    assert run(CpuEngine(), messages, wanted, disorder * MINUTE_MS)[:2] == (expected, late)
+    assert run(CpuEngine(), messages, wanted, disorder * MINUTE_MS, restart=True)[:2] == (expected, late)
+    whole = [[message for part in messages for message in part]]
+    for cut in (whole, [[message] for message in whole[0]]):
+        told = list(chain(*run(CpuEngine(), cut, wanted, disorder * MINUTE_MS)[0]))
+        assert told == list(chain(*expected))
+
+    kept: dict[Any, dict[str, Any]] = {}
+    for row in chain(*expected):
+        place = row["window_start"], row["sku"]
+        before = kept.get(place, {"revision": 0, "final": False})
+        assert row["revision"] == before["revision"] + 1
+        assert not before["final"]
+        kept[place] = row
+    assert all(row["final"] for row in kept.values())
+    last_words = [row for row in kept.values() if not row["retracted"]]
+    final = run(ReferenceEngine(), messages, plain, disorder * MINUTE_MS)[0]
+    names = ("window_start", "window_end", "sku", "rows", "sum_quantity")
+    assert sorted([*map(row.get, names)] for row in last_words) == sorted(
+        [*map(row.get, names)] for row in chain(*final)
+    )
+
+
 WITH_SALES = dataclasses.replace(
     EVENTS, fields=(*EVENTS.fields, Field("sold_at", "timestamp", format="epoch_ms"))
 ).to_core()
@@ -332,7 +434,7 @@ CORRECTIONS = {
 @given(
     batches(events(max_size=16)),
     st.lists(st.one_of(st.none(), st.integers(0, 5 * HOUR_MS)), min_size=16, max_size=16),
-    st.one_of(hopping(), calendar(), early().filter(lambda kind: kind["kind"] != "global")),
+    st.one_of(hopping(), calendar(), early().filter(lambda kind: kind["kind"] not in ("session", "global"))),
 )
 def test_corrections_fall_into_the_window_of_their_sale(
     parts: list[list[bytes]], before_ms: list[int | None], kind: dict[str, Any]

@@ -122,17 +122,24 @@ class Session:
     first_ms: int
     last_ms: int
     rows: list[dict[str, Any]]
+    rows_told: int = 0
+    told: dict[int, int] = field(default_factory=dict)  # by start under which it was told: the revision
 
 
 @dataclass
 class SessionWindow:
-    """Sessions: rows of a key that are less than a gap apart. Results are ordered by end, then by key."""
+    """Sessions: rows of a key that are less than a gap apart. Results are ordered by end, then by key.
+
+    With early results, what was told under a start that is no longer the session's is retracted before the
+    next word on the session.
+    """
 
     spec: dict[str, Any]
     sessions: list[Session] = field(default_factory=list)
     closed_ms: int = NONE
     aggregated: int = 0
     late: int = 0
+    stepped: list[list[dict[str, Any]]] = field(default_factory=list)
 
     def is_final(self, session: Session, watermark_ms: int) -> bool:
         end_ms = session.last_ms + self.spec["gap_ms"]
@@ -143,6 +150,8 @@ class SessionWindow:
         late = []
         for place, (row, watermark_ms) in enumerate(survivors):
             met_ms = max(watermark_ms, self.closed_ms)
+            if self.spec.get("early_ms"):
+                self.stepped += self.step(met_ms)
             time_ms = row.values[self.spec["time_column"]]
             key = tuple(row.values[name] for name in self.spec["keys"])
             mine = Session(key, time_ms, time_ms, [row.values])
@@ -157,6 +166,8 @@ class SessionWindow:
                 mine.first_ms = min(mine.first_ms, each.first_ms)
                 mine.last_ms = max(mine.last_ms, each.last_ms)
                 mine.rows += each.rows
+                mine.rows_told += each.rows_told
+                mine.told |= each.told
             self.sessions.append(mine)
             self.aggregated += 1
         self.late += len(late)
@@ -170,15 +181,33 @@ class SessionWindow:
 
     def advance(self, watermark_ms: int) -> list[list[dict[str, Any]]]:
         """Close what has become final, as one list."""
-        self.closed_ms = max(self.closed_ms, watermark_ms)
-        final = [each for each in self.sessions if self.is_final(each, self.closed_ms)]
+        stepped, self.stepped = self.stepped, []
+        return stepped + self.step(max(self.closed_ms, watermark_ms))
+
+    def step(self, watermark_ms: int) -> list[list[dict[str, Any]]]:
+        """Close what is final; when the watermark has passed a multiple of `early_ms`, tell what changed."""
+        early_ms = self.spec.get("early_ms", 0)
+        tells = early_ms and watermark_ms // early_ms > self.closed_ms // early_ms
+        self.closed_ms = watermark_ms
+        final = [each for each in self.sessions if self.is_final(each, watermark_ms)]
         self.sessions = [each for each in self.sessions if each not in final]
-        final.sort(key=lambda each: (each.last_ms, key_of(each)))
-        rows = [
-            result(self.spec, (each.first_ms, each.last_ms + self.spec["gap_ms"]), each.key, each.rows)
-            for each in final
-        ]
-        return [rows] if rows else []
+        changed = [each for each in self.sessions if len(each.rows) != each.rows_told] if tells else []
+        return [rows for rows in (self.tell(final, True), self.tell(changed, False)) if rows]
+
+    def tell(self, sessions: list[Session], final: bool) -> list[dict[str, Any]]:
+        rows = []
+        for each in sorted(sessions, key=lambda each: (each.last_ms, key_of(each))):
+            end_ms = each.last_ms + self.spec["gap_ms"]
+            here = result(self.spec, (each.first_ms, end_ms), each.key, each.rows)
+            revision = each.told.pop(each.first_ms, 0) + 1
+            if self.spec.get("early_ms"):
+                for start_ms, before in sorted(each.told.items()):
+                    gone = result(self.spec, (start_ms, end_ms), each.key, [])
+                    rows.append(gone | {"revision": before + 1, "final": True, "retracted": True})
+                here |= {"revision": revision, "final": final, "retracted": False}
+            rows.append(here)
+            each.told, each.rows_told = {each.first_ms: revision}, len(each.rows)
+        return rows
 
     @property
     def open_windows(self) -> int:

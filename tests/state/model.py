@@ -54,9 +54,11 @@ def measures(rows: list[Event]) -> dict[str, Any]:
         "count": len(rows),
         "units_net": sum(row.sign * row.quantity for row in rows),
         "net_amount": Decimal(amount).quantize(Decimal("0.0001")),
-        "max_unit_price": Decimal(max(row.price for row in rows)).quantize(Decimal("0.0001")),
+        "max_unit_price": Decimal(max(row.price for row in rows)).quantize(Decimal("0.0001"))
+        if rows
+        else None,
         "distinct_size": len(sizes),
-        "last_order_id": max((row.at, row.order) for row in rows)[1],
+        "last_order_id": max(((row.at, row.order) for row in rows), default=(0, None))[1],
         "top_size_1": top,
         "top_size_1_weight": None if top is None else sizes[top],
     }
@@ -105,6 +107,8 @@ class Sessions(Windows):
     """Here what is open is found by its key, and grows."""
 
     gap: int = 0
+    # By what is open: its rows when it was told last, and by start the revision that was told.
+    said: dict[tuple[Interval, Key], tuple[int, dict[int, int]]] = field(default_factory=dict)
 
     def take(self, event: Event) -> bool:
         key = tuple(self.key(event).items())
@@ -116,11 +120,37 @@ class Sessions(Windows):
         ]
         if not near and self.final((first, end)):
             return False
+        starts: dict[int, int] = {}
         for place in near:
             first, end = min(first, place[0][0]), max(end, place[0][1])
             rows = self.open.pop(place) + rows
+            starts |= self.said.pop(place, (0, {}))[1]
         self.open[(first, end), key] = rows
+        self.said[(first, end), key] = (0, starts)
         return True
+
+    def reach(self, watermark: int) -> Iterator[Row]:
+        """As other windows; a start that was told and is none any more is retracted."""
+        passed = self.early and watermark // self.early > self.reached // self.early
+        self.reached = max(self.reached, watermark)
+        for place, rows in list(self.open.items()):
+            final = self.final(place[0])
+            known, starts = self.said[place]
+            if final:
+                del self.open[place]
+            if not final and not (passed and known != len(rows)):
+                continue
+            (start, end), key = place
+            revision = starts.pop(start, 0) + 1
+            if self.early:
+                for other, before in starts.items():
+                    gone = {"revision": before + 1, "final": True, "retracted": True}
+                    yield row_of(((other, end), key), [], gone)
+            more = {"revision": revision, "final": final, "retracted": False} if self.early else {}
+            yield row_of(place, rows, more)
+            self.said[place] = len(rows), {start: revision}
+            if final:
+                del self.said[place]
 
 
 def row_of(place: tuple[Interval, Key], rows: list[Event], more: dict[str, Any]) -> Row:
@@ -167,6 +197,7 @@ def all_windows() -> dict[str, Windows]:
             Windows("hopping", by_sku, every(60, 25)),
             Windows("hops_so_far", by_sku, every(60, 25), early=10),
             Sessions("session", by_sku, every(1), lateness=3, gap=30),
+            Sessions("visits_so_far", by_sku, every(1), early=10, gap=30),
             Windows("ever", by_nothing, lambda event: [(NEVER, FOR_EVER)]),
             Windows("days", by_sku, days_of_the_sale, lateness=2 * DAY, early=DAY),
         )

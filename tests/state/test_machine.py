@@ -69,6 +69,7 @@ TABLES: dict[str, Any] = {
         window("hopping", kind="hopping", size="1h", hop="25m"),
         window("hops_so_far", kind="hopping", size="1h", hop="25m", emit="early", every="10m"),
         window("session", kind="session", gap="30m", allowed_lateness="3m"),
+        window("visits_so_far", kind="session", gap="30m", emit="early", every="10m"),
         window("ever", kind="global", keys=[]),
         window(
             "days",

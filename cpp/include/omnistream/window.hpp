@@ -75,7 +75,8 @@ struct WindowSpec {
     std::vector<ZoneOffset> zone;           // its rules
     std::int64_t allowed_lateness_ms = 0;
     // Not 0: groups that have changed are told, too, before their window is final, whenever the watermark
-    // passes a multiple of it. Not for sessions.
+    // passes a multiple of it. A
+    // session that was told and starts earlier by now, or is part of another, is retracted.
     std::int64_t early_ms = 0;
     std::string time_column;
     // Not empty: rows that `corrections` weighs fall into the windows of this column, where it is not null,
