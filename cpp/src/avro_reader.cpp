@@ -361,12 +361,6 @@ inline void AvroReader::good(std::uint16_t field) {
     faulty_[plan.level] &= ~plan.bit;
 }
 
-bool AvroReader::takes_numbers(const Field& field) const {
-    if (field.type == Type::timestamp_ms)
-        return (field.timestamp_forms & (kEpochSeconds | kEpochMillis)) != 0;
-    return !is_text(field.type) && field.type != Type::boolean;
-}
-
 void AvroReader::boolean_field(std::uint16_t field, bool value, const char* at) {
     const FieldPlan& plan = plan_.fields[field];
     if (plan.field.type != Type::boolean) return fault(field, DecodeReason::wrong_type, at);
@@ -493,51 +487,10 @@ void AvroReader::decimal_field(const AvroType& type, std::uint16_t field, std::s
 
 void AvroReader::number_field(std::uint16_t field, std::string_view text, const char* at) {
     const FieldPlan& plan = plan_.fields[field];
-    Lane& lane = lanes_.lane[field];
-    const std::size_t row = row_[plan.level];
-    const char* const end = text.data() + text.size();
-    switch (plan.field.type) {
-        case Type::float64: {
-            double parsed = 0;
-            const auto result = std::from_chars(text.data(), end, parsed);
-            if (result.ec == std::errc::result_out_of_range) parsed = text[0] == '-' ? -0.0 : 0.0;
-            lane.wide[row] = std::bit_cast<std::int64_t>(parsed);
-            return good(field);
-        }
-        case Type::timestamp_ms: {
-            const std::uint8_t forms = plan.field.timestamp_forms;
-            if ((forms & (kEpochSeconds | kEpochMillis)) == 0)
-                return fault(field, DecodeReason::wrong_type, at);
-            json::Exact ms = json::exact_number(text.data(), end, (forms & kEpochSeconds) != 0 ? 3 : 0);
-            if (ms.inexact && ms.negative && ms.value != INT64_MIN) --ms.value;
-            if (ms.overflow || ms.value < json::kMinTimestampMs || ms.value > json::kMaxTimestampMs)
-                return fault(field, DecodeReason::out_of_range, at);
-            lane.wide[row] = ms.value;
-            return good(field);
-        }
-        case Type::int32:
-        case Type::int64:
-        case Type::decimal: {
-            const bool narrow = plan.field.type == Type::int32;
-            const json::Exact exact =
-                json::exact_number(text.data(), end, plan.field.type == Type::decimal ? kDecimalScale : 0);
-            if (exact.overflow || (narrow && exact.value != static_cast<std::int32_t>(exact.value)))
-                return fault(field, DecodeReason::out_of_range, at);
-            if (exact.inexact) return fault(field, DecodeReason::inexact_number, at);
-            if (narrow) {
-                lane.narrow[row] = static_cast<std::int32_t>(exact.value);
-            } else {
-                lane.wide[row] = exact.value;
-            }
-            return good(field);
-        }
-        case Type::string:
-        case Type::dictionary:
-            if (!plan.field.coerce) return fault(field, DecodeReason::wrong_type, at);
-            return text_field(field, texts_.emplace_back(text), at);
-        default:
-            return fault(field, DecodeReason::wrong_type, at);
-    }
+    if (!is_text(plan.field.type))
+        return take(put_number(text, plan.field, row_[plan.level], &lanes_.lane[field]), field, at);
+    if (!plan.field.coerce) return fault(field, DecodeReason::wrong_type, at);
+    text_field(field, texts_.emplace_back(text), at);
 }
 
 void AvroReader::bytes_field(std::uint16_t field, std::string_view bytes, const char* at) {
@@ -548,39 +501,14 @@ void AvroReader::bytes_field(std::uint16_t field, std::string_view bytes, const 
 
 void AvroReader::text_field(std::uint16_t field, std::string_view text, const char* at) {
     const FieldPlan& plan = plan_.fields[field];
-    Lane& lane = lanes_.lane[field];
-    const std::size_t row = row_[plan.level];
-    constexpr unsigned kIso = kIso8601 | kIso8601Utc;
-    const std::uint8_t forms = plan.field.timestamp_forms;
-    const bool iso = plan.field.type == Type::timestamp_ms && (forms & kIso) != 0;
-    switch (plan.field.type) {
-        case Type::string:
-            lane.set_text(row, text);
-            return good(field);
-        case Type::dictionary:
-            lane.texts[row - lanes_.encoded[plan.level]] = {text.data(),
-                                                            static_cast<std::uint32_t>(text.size())};
-            return good(field);
-        case Type::timestamp_ms:
-            if (iso && json::iso_timestamp(text, (forms & kIso8601Utc) != 0, &lane.wide[row]))
-                return good(field);
-            break;
-        default:
-            break;
-    }
-    const DecodeReason reason = iso ? DecodeReason::invalid_timestamp : DecodeReason::wrong_type;
-    if (!plan.field.coerce || plan.field.type == Type::boolean) return fault(field, reason, at);
-    if (text.empty()) return put_null({AvroPlace::field, plan.level, field, false, 0}, at);
-    const char* const end = text.data() + text.size();
-    const char* bad = nullptr;
-    if (!takes_numbers(plan.field) || json::number_end(text.data(), end, &bad) != end)
-        return fault(field, reason, at);
-    if (plan.field.type == Type::float64 && json::exact_number(text.data(), end, 0).overflow) {
-        double parsed = 0;
-        if (std::from_chars(text.data(), end, parsed).ec == std::errc::result_out_of_range)
-            return fault(field, DecodeReason::out_of_range, at);
-    }
-    number_field(field, text, at);
+    const std::size_t row = row_[plan.level], encoded = lanes_.encoded[plan.level];
+    take(put_text(text, plan.field, row, encoded, &lanes_.lane[field]), field, at);
+}
+
+void AvroReader::take(Verdict verdict, std::uint16_t field, const char* at) {
+    if (verdict.kind == Verdict::value) return good(field);
+    if (verdict.kind == Verdict::refused) return fault(field, verdict.reason, at);
+    put_null({AvroPlace::field, plan_.fields[field].level, field, false, 0}, at);
 }
 
 // ---- rows ----

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "avro_program.hpp"
-#include "decode_lanes.hpp"
+#include "decode_values.hpp"
 
 namespace omnistream {
 
@@ -59,9 +59,9 @@ private:
     void decimal_field(const AvroType& type, std::uint16_t field, std::string_view bytes, const char* at);
     // A number's text as JSON would have it.
     void number_field(std::uint16_t field, std::string_view text, const char* at);
+    void take(Verdict verdict, std::uint16_t field, const char* at);
     void bytes_field(std::uint16_t field, std::string_view bytes, const char* at);
     void text_field(std::uint16_t field, std::string_view text, const char* at);
-    [[nodiscard]] bool takes_numbers(const Field& field) const;
 
     void begin_element(Level level);
     void end_element(Level level);

@@ -478,47 +478,18 @@ private:
 
     void string_field(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
         Lane& lane = lanes_.lane[field];
-        const std::size_t row = row_[plan.level];
-        switch (plan.field.type) {
-            case Type::string:
-                lane.set_text(row, text);
-                return good(plan);
-            case Type::dictionary:
-                lane.texts[row - lanes_.encoded[plan.level]] = {text.data(),
-                                                                static_cast<std::uint32_t>(text.size())};
-                return good(plan);
-            case Type::timestamp_ms: {
-                constexpr unsigned kIso = kIso8601 | kIso8601Utc;
-                const bool iso = (plan.field.timestamp_forms & kIso) != 0;
-                if (iso && text.size() == json::IsoMillis::kSize && clock_.read(text.data(), &lane.wide[row]))
-                    return good(plan);
-                if (iso && json::iso_timestamp(text, (plan.field.timestamp_forms & kIso8601Utc) != 0,
-                                               &lane.wide[row]))
-                    return good(plan);
-                if (coerced_number(text, at, field, plan)) return;
-                return fault(field, iso ? DecodeReason::invalid_timestamp : DecodeReason::wrong_type, at);
-            }
-            default:
-                if (!coerced_number(text, at, field, plan)) fault(field, DecodeReason::wrong_type, at);
-        }
+        const std::size_t row = row_[plan.level], encoded = lanes_.encoded[plan.level];
+        constexpr unsigned kIso = kIso8601 | kIso8601Utc;
+        if (plan.field.type == Type::timestamp_ms && (plan.field.timestamp_forms & kIso) != 0 &&
+            text.size() == json::IsoMillis::kSize && clock_.read(text.data(), &lane.wide[row]))
+            return good(plan);
+        take(put_text(text, plan.field, row, encoded, &lane), at, field, plan);
     }
 
-    // A string that stands for a number, or for nothing. False when the field does not ask for it or it is
-    // neither.
-    bool coerced_number(std::string_view text, const char* at, std::uint16_t field, const FieldPlan& plan) {
-        if (!plan.field.coerce || plan.field.type == Type::boolean) return false;
-        if (text.empty()) {
-            null(field, at);
-            return true;
-        }
-        if (plan.field.type == Type::timestamp_ms &&
-            (plan.field.timestamp_forms & (kEpochSeconds | kEpochMillis)) == 0)
-            return false;
-        const char* end = text.data() + text.size();
-        const char* bad = nullptr;
-        if (json::number_end(text.data(), end, &bad) != end) return false;
-        number_field(text.data(), end, at, field, plan);
-        return true;
+    void take(Verdict verdict, const char* at, std::uint16_t field, const FieldPlan& plan) {
+        if (verdict.kind == Verdict::value) return good(plan);
+        if (verdict.kind == Verdict::null) return null(field, at);
+        fault(field, verdict.reason, at);
     }
 
     const char* number_value(const char* p, std::uint16_t field) {
@@ -536,60 +507,15 @@ private:
         const char* bad = nullptr;
         const char* behind = json::number_end(p, end_, &bad);
         if (behind == nullptr) return invalid(bad);
-        number_field(p, behind, p, field, plan);
-        return behind;
-    }
-
-    void number_field(const char* p, const char* end, const char* at, std::uint16_t field,
-                      const FieldPlan& plan) {
-        Lane& lane = lanes_.lane[field];
-        const std::size_t row = row_[plan.level];
-        switch (plan.field.type) {
-            case Type::float64: {
-                double parsed = 0;
-                const auto result = std::from_chars(p, end, parsed);
-                // Out of range is both too large, which is a fault, and too small, which is zero.
-                if (result.ec == std::errc::result_out_of_range && json::exact_number(p, end, 0).overflow)
-                    return fault(field, DecodeReason::out_of_range, at);
-                if (result.ec == std::errc::result_out_of_range) parsed = *p == '-' ? -0.0 : 0.0;
-                lane.wide[row] = std::bit_cast<std::int64_t>(parsed);
-                return good(plan);
-            }
-            case Type::timestamp_ms: {
-                const std::uint8_t forms = plan.field.timestamp_forms;
-                if ((forms & (kEpochSeconds | kEpochMillis)) == 0)
-                    return fault(field, DecodeReason::wrong_type, at);
-                json::Exact ms = json::exact_number(p, end, (forms & kEpochSeconds) != 0 ? 3 : 0);
-                // Floor; at the very end of int64 the moment is out of range anyway.
-                if (ms.inexact && ms.negative && ms.value != INT64_MIN) --ms.value;
-                if (ms.overflow || ms.value < json::kMinTimestampMs || ms.value > json::kMaxTimestampMs)
-                    return fault(field, DecodeReason::out_of_range, at);
-                lane.wide[row] = ms.value;
-                return good(plan);
-            }
-            case Type::int32:
-            case Type::int64:
-            case Type::decimal: {
-                const bool narrow = plan.field.type == Type::int32;
-                const json::Exact exact =
-                    json::exact_number(p, end, plan.field.type == Type::decimal ? kDecimalScale : 0);
-                if (exact.overflow || (narrow && exact.value != static_cast<std::int32_t>(exact.value)))
-                    return fault(field, DecodeReason::out_of_range, at);
-                if (exact.inexact) return fault(field, DecodeReason::inexact_number, at);
-                if (narrow) {
-                    lane.narrow[row] = static_cast<std::int32_t>(exact.value);
-                } else {
-                    lane.wide[row] = exact.value;
-                }
-                return good(plan);
-            }
-            case Type::string:
-            case Type::dictionary:
-                if (!plan.field.coerce) return fault(field, DecodeReason::wrong_type, at);
-                return string_field({p, static_cast<std::size_t>(end - p)}, at, field, plan);
-            default:
-                return fault(field, DecodeReason::wrong_type, at);
+        const std::string_view text(p, static_cast<std::size_t>(behind - p));
+        if (!is_text(plan.field.type)) {
+            take(put_number(text, plan.field, row_[plan.level], &lanes_.lane[field]), p, field, plan);
+        } else if (plan.field.coerce) {
+            string_field(text, p, field, plan);
+        } else {
+            fault(field, DecodeReason::wrong_type, p);
         }
+        return behind;
     }
 
     // ---- values of no interest ----

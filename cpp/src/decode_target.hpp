@@ -26,6 +26,7 @@
 #include "decode_kernel.hpp"
 #include "decode_lanes.hpp"
 #include "decode_plan.hpp"
+#include "decode_values.hpp"
 #include "json_values.hpp"
 #include "omnistream/decode.hpp"
 #include "utf8_tables.hpp"
