@@ -1,7 +1,12 @@
 #include "omnistream/memory.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <array>
 #include <bit>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -13,7 +18,7 @@ namespace {
 
 // Smaller blocks are malloc's own business, larger ones too rare to keep.
 constexpr std::size_t kSmallest = std::size_t{32} << 10;
-constexpr std::size_t kLargest = std::size_t{16} << 20;
+constexpr std::size_t kLargest = std::size_t{256} << 20;
 
 // Sizes go up by a quarter of a power of two, so that little is wasted and blocks of one use fit the next.
 constexpr std::size_t kSteps = 4;
@@ -41,6 +46,27 @@ struct KeptBlocks {
 KeptBlocks& kept() {
     static KeptBlocks* const all = new KeptBlocks;
     return *all;
+}
+
+// Tells the system that it may take the pages when it is short of them. Until then they cost no fault.
+bool offer([[maybe_unused]] void* data, [[maybe_unused]] std::size_t size) {
+#if defined(__linux__)
+    constexpr std::uintptr_t kPage = 4096;
+    const auto begin = (reinterpret_cast<std::uintptr_t>(data) + kPage - 1) & ~(kPage - 1);
+    const auto end = (reinterpret_cast<std::uintptr_t>(data) + size) & ~(kPage - 1);
+    return madvise(reinterpret_cast<void*>(begin), end - begin, MADV_FREE) == 0;
+#else
+    return false;
+#endif
+}
+
+void free_kept(KeptBlocks* all) {
+    const std::scoped_lock lock(all->mutex);
+    for (std::vector<void*>& blocks : all->blocks) {
+        for (void* block : blocks) std::free(block);
+        blocks.clear();
+    }
+    all->bytes = 0;
 }
 
 // A block that is used again hides from AddressSanitizer that its first use was over.
@@ -73,6 +99,10 @@ Block allocate(std::size_t size) {
         }
     }
     void* data = std::malloc(size);
+    if (data == nullptr) {
+        free_kept(&kept());
+        data = std::malloc(size);
+    }
     if (data == nullptr) throw std::bad_alloc();
     return {data, size};
 }
@@ -83,7 +113,8 @@ void release(void* data, std::size_t size) {
         const SizeClass its = class_of(size);
         KeptBlocks& all = kept();
         const std::scoped_lock lock(all.mutex);
-        if (all.bytes + its.size <= kMostKept) {
+        const std::size_t bytes = all.bytes + its.size;
+        if (bytes <= kMostHeld || (bytes <= kMostKept && offer(data, its.size))) {
             all.blocks[its.number].push_back(data);
             all.bytes += its.size;
             return;

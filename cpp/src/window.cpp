@@ -253,7 +253,7 @@ void Window::Impl::look_up(const Run& run) {
     slice->groups.find_or_insert(key_words_.data(), count, groups);
     own_from(slice, known, owner_);
     slice->changed = true;
-    for (std::size_t i = 0; i < count; ++i) words_[run.begin + i] = slice->groups.row(groups[i]);
+    slice->groups.rows(groups, count, words_ + run.begin);
 }
 
 // ---- The face

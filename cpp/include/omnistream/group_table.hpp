@@ -5,14 +5,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "omnistream/buffer.hpp"
+#include "omnistream/memory.hpp"
 
 namespace omnistream {
 
-// Rows lie dense in the order of their arrival; a hash index of 4 bytes a slot, at most half full, points at
-// them. So a group costs its row and 8 to 16 bytes, growing the index touches no row, and the rows are read
-// in order when the table is written out. The bits of a slot that the row number leaves free hold bits of the
-// hash: a probe rarely looks at a row that is not the one it wants.
+// Rows lie in the order of their arrival, in slabs that never move; a hash index of 4 bytes a slot, at most
+// half full, points at them. So a group costs its row and 8 to 16 bytes, and the rows are read in order when
+// the table is written out. A slot's place and the bits that the row number leaves free hold the upper half
+// of the hash: a probe rarely looks at a row that is not the one it wants, and growing hardly looks at any.
 class GroupTable {
 public:
     // As many keys as one call takes: their hashes, and the cache lines fetched ahead for them, fit L1.
@@ -21,41 +21,58 @@ public:
     // Each new row is its key, then a copy of `fresh`.
     GroupTable(std::size_t key_words, std::vector<std::uint64_t> fresh);
 
-    // rows[i] becomes the number of the row whose key is keys[i * key_words ...]; a key not seen yet gets the
-    // next number. count <= kBlock.
-    void find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* rows);
+    // numbers[i] becomes the number of the row whose key is keys[i * key_words ...]; a key not seen yet gets
+    // the next number. count <= kBlock.
+    void find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers);
     void reserve(std::size_t rows);
     // Room for so many rows is made at once when it is seen that the table grows at all.
     void expect(std::size_t rows) { expected_ = rows; }
 
     [[nodiscard]] std::size_t size() const { return size_; }
     // Valid until the next find_or_insert.
-    [[nodiscard]] std::uint64_t* row(std::size_t number) { return words_.data() + number * stride_; }
-    [[nodiscard]] const std::uint64_t* row(std::size_t number) const {
-        return words_.data() + number * stride_;
+    [[nodiscard]] std::uint64_t* row(std::size_t number) {
+        return slabs_[number >> slab_shift_] + (number & slab_mask_) * stride_;
     }
+    [[nodiscard]] const std::uint64_t* row(std::size_t number) const {
+        return slabs_[number >> slab_shift_] + (number & slab_mask_) * stride_;
+    }
+    // Those of many numbers.
+    void rows(const std::uint32_t* numbers, std::size_t count, std::uint64_t** rows) const;
     [[nodiscard]] std::int64_t memory_bytes() const;
 
 private:
     static constexpr std::uint64_t kBucket = 4;  // slots
 
     template <std::size_t kKeyWords>
-    void probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* rows);
+    void probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers);
+    template <std::size_t kKeyWords>
     std::uint32_t find_or_append(const std::uint64_t* key, std::uint64_t hash);
     std::uint32_t append(const std::uint64_t* key);
+    void make_room();
     void grow();
     // The first slot of the key's bucket; what does not fit there stands behind it.
-    [[nodiscard]] std::uint64_t home_of(std::uint64_t hash) const { return hash & mask_ & ~(kBucket - 1); }
-    void rebuild_index(std::size_t slots);
+    [[nodiscard]] std::uint64_t home_of(std::uint64_t hash) const { return hash >> home_shift_ << 2; }
+    // The bits of the hash below those that say its home, above the bits of a row number.
+    [[nodiscard]] std::uint32_t tag_of(std::uint64_t hash) const {
+        return static_cast<std::uint32_t>(hash << (64 - home_shift_) >> 32) & ~row_bits_;
+    }
+    memory::Held start_index(memory::Held empty, std::size_t slots);
+    void double_index();
 
     std::size_t key_words_;
     std::size_t stride_;
     std::vector<std::uint64_t> fresh_;
-    Array<std::uint64_t> words_;
+    unsigned slab_shift_ = 0;
+    std::size_t slab_mask_ = 0;
+    std::vector<std::uint64_t*> slabs_;
+    std::vector<memory::Held> held_;  // of the slabs
+    std::size_t capacity_ = 0;        // rows
     std::size_t size_ = 0;
     std::size_t expected_ = 0;
-    Array<std::uint32_t> slots_;  // 0: free; else hash bits above row_bits_, row number + 1 in row_bits_
+    memory::Held index_;
+    std::uint32_t* slots_ = nullptr;  // 0: free; else hash bits above row_bits_, row number + 1 in row_bits_
     std::uint64_t mask_ = 0;
+    unsigned home_shift_ = 0;
     std::uint32_t row_bits_ = 0;  // a mask: all ones below log2(slots)
 };
 

@@ -43,9 +43,33 @@ struct Kept {
     bool operator==(const Kept&) const { return true; }
 };
 
-// Bytes that wait to be used again; never more than kMostKept.
+// A block with one owner, of just the size that was asked for or a little more.
+class Held {
+public:
+    Held() = default;
+    explicit Held(std::size_t size) : block_(memory::allocate(size)) {}
+    Held(Held&& other) noexcept : block_(std::exchange(other.block_, {})) {}
+    Held& operator=(Held&& other) noexcept {
+        std::swap(block_, other.block_);
+        return *this;
+    }
+    ~Held() { release(block_.data, block_.size); }
+
+    template <class T>
+    [[nodiscard]] T* as() const {
+        return static_cast<T*>(block_.data);
+    }
+    [[nodiscard]] std::size_t size() const { return block_.size; }
+
+private:
+    Block block_;
+};
+
+// Bytes that wait to be used again; never more than kMostKept, beyond kMostHeld the system may take them
+// back.
 [[nodiscard]] std::size_t kept_bytes();
-inline constexpr std::size_t kMostKept = std::size_t{64} << 20;
+inline constexpr std::size_t kMostHeld = std::size_t{64} << 20;
+inline constexpr std::size_t kMostKept = std::size_t{1} << 30;
 
 }  // namespace omnistream::memory
 
