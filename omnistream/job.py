@@ -97,7 +97,7 @@ _KEYS_OF_KIND = {
     "tumbling": ("size", "offset", "time_zone", "allowed_lateness"),
     "hopping": ("size", "offset", "hop", "allowed_lateness"),
     "session": ("gap", "allowed_lateness"),
-    "global": (),
+    "global": ("ttl",),
 }
 _CALENDAR_SIZE = re.compile(r"1\s*(?:(day|week|month)|d)")
 _SHORTEST_DAYS = {"day": 1, "week": 7, "month": 28}
@@ -462,13 +462,17 @@ def _read_interval(table: Table) -> dict[str, Any]:
     """Return what a `WindowSpec` says of its intervals."""
     kind: Any = table.text("kind", default="tumbling", choices=tuple(_KEYS_OF_KIND))
     own = _KEYS_OF_KIND[kind]
-    for key in ("size", "hop", "offset", "time_zone", "gap", "allowed_lateness"):
+    for key in ("size", "hop", "offset", "time_zone", "gap", "ttl", "allowed_lateness"):
         if key not in own and table.take(key) is not None:
-            other = {"hop": "hopping", "gap": "session"}.get(key)
+            other = {"hop": "hopping", "gap": "session", "ttl": "global"}.get(key)
             fix = f"add kind = {quoted(other)}, or remove it" if other else "remove it"
             table.add(key, f"makes no sense with kind = {quoted(kind)}", fix)
     if kind == "global":
-        return {"kind": kind, "size_ms": 0}
+        if "ttl" not in table:
+            return {"kind": kind, "size_ms": 0}
+        # A key that goes when it has been silent for so long, and may come again, is a session.
+        ttl_ms = table.duration("ttl", None, "90d", positive=True)
+        return {"kind": "session", "size_ms": 0, "gap_ms": ttl_ms}
     allowed_lateness_ms = table.duration("allowed_lateness", "0s", "10m")
     if kind == "session":
         gap_ms = table.duration("gap", None, "30m", positive=True)

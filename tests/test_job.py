@@ -185,6 +185,13 @@ def test_hopping_session_and_global_windows() -> None:
     assert job.window("ever").explain() == "ever: global by no key: window_start"
 
 
+def test_a_global_window_whose_keys_go_is_one_of_sessions() -> None:
+    goes = {"name": "w", "kind": "global", "ttl": "90d", "keys": ["sku"], "measures": ["count"]}
+    silent = {**goes, "kind": "session", "gap": "90d"}
+    del silent["ttl"]
+    assert parse_job(flat(window=[goes])).windows == parse_job(flat(window=[silent])).windows
+
+
 def test_calendar_windows() -> None:
     def window(**keys: str) -> Any:
         return parse_job(flat(window=[{**DAILY, **keys}])).window("daily")
@@ -412,6 +419,7 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             "is missing",
         ),
         ({"window": [{**DAILY, "gap": "1m"}]}, 'window[0] "daily".gap', 'add kind = "session"'),
+        ({"window": [{**DAILY, "ttl": "1d"}]}, 'window[0] "daily".ttl', 'add kind = "global"'),
         ({"window": [{**DAILY, "every": "1m"}]}, 'window[0] "daily".every', 'add emit = "early"'),
         ({"window": [{**DAILY, "emit": "early"}]}, 'window[0] "daily".every', "is missing"),
         (
