@@ -47,6 +47,7 @@ from omnistream.spec import (
     METRICS_PORT,
     REJECTS,
     ROWS,
+    SALE_TIME,
     AmountSpec,
     CheckpointSpec,
     DeadLetterSpec,
@@ -56,6 +57,7 @@ from omnistream.spec import (
     JobSpec,
     MeasuresSpec,
     MetricsSpec,
+    SalesSpec,
     SinkSpec,
     SourceSpec,
     StateSpec,
@@ -177,7 +179,7 @@ def parse_job(
     time = _read_time(_table(top, "time"), schema, columns, source)
     amount = _read_amount(top, use, columns)
     row_columns = with_amounts(columns, amount)
-    lifecycle = _read_lifecycle(_table(top, "lifecycle"))
+    lifecycle, sales = _read_lifecycle(_table(top, "lifecycle"), row_columns)
 
     clean = _table(top, "clean")
     rules = [rule for table in clean.tables("rule") if (rule := read_rule(table, columns))]
@@ -186,7 +188,10 @@ def parse_job(
     clean.finish()
 
     outputs = _Outputs(row_columns)
-    windows = [_read_window(table, outputs, lifecycle) for table in top.tables("window")]
+    windows = [_read_window(table, outputs, lifecycle, sales) for table in top.tables("window")]
+    if sales is not None and not any(window.original_time == SALE_TIME for window in windows):
+        what = "is not used: no window looks up when a sale was"
+        top.add("lifecycle.sale_key", what, 'add correct = "original_sale" to a window, or remove it')
     derives = [_read_derive(table, outputs, windows, base) for table in top.tables("derive")]
     if source is not None and source.type == "kafka" and any(each.kind == "features" for each in derives):
         what = "features keep no state for each partition, so that a topic's partitions could not move"
@@ -221,6 +226,7 @@ def parse_job(
         source=source,
         amount=amount,
         lifecycle=lifecycle,
+        sales=sales,
         rules=tuple(rules),
         duplicates=duplicates,
         windows=tuple(windows),
@@ -374,7 +380,7 @@ def _read_amount(top: Table, use: str, columns: Mapping[str, str]) -> AmountSpec
     return AmountSpec(quantity, unit_price, discount)
 
 
-def _read_lifecycle(table: Table) -> Lifecycle:
+def _read_lifecycle(table: Table, columns: Mapping[str, str]) -> tuple[Lifecycle, SalesSpec | None]:
     usual = Lifecycle()
     lifecycle = Lifecycle(
         table.text("column", default=usual.column),
@@ -384,8 +390,18 @@ def _read_lifecycle(table: Table) -> Lifecycle:
     )
     for event_type in sorted({*lifecycle.sold} & {*lifecycle.returned, *lifecycle.cancelled}):
         table.add("sold", f"{quoted(event_type)} is returned or cancelled, too", "name it in one list")
+    sales = None
+    if "sale_key" in table:
+        key = table.texts("sale_key", single=True)
+        for column in key:
+            _need_column(table, "sale_key", column, columns, _KEY_TYPES)
+        within_ms = table.duration("remember", "30d", "30d", positive=True)
+        corrections = (*lifecycle.returned, *lifecycle.cancelled)
+        sales = SalesSpec(key, within_ms, Condition(lifecycle.column, lifecycle.sold, corrections))
+    elif table.take("remember") is not None:
+        table.add("remember", "remembers nothing", 'add sale_key = ["order_id", "sku"], or remove it')
     table.finish()
-    return lifecycle
+    return lifecycle, sales
 
 
 def _read_duplicates(table: Table, columns: Mapping[str, str]) -> DuplicatesSpec:
@@ -413,13 +429,15 @@ class _Outputs:
         return name
 
 
-def _read_window(table: Table, outputs: _Outputs, lifecycle: Lifecycle) -> WindowSpec:
+def _read_window(
+    table: Table, outputs: _Outputs, lifecycle: Lifecycle, sales: SalesSpec | None
+) -> WindowSpec:
     columns = outputs.columns[ROWS] or {}
     before = len(table.problems.lines)
     name = outputs.claim(table)
     interval = _read_interval(table)
     early_ms = _read_emission(table)
-    original_time, corrections = _read_correction(table, interval["kind"], lifecycle, columns)
+    original_time, corrections = _read_correction(table, interval["kind"], lifecycle, sales, columns)
     keys = table.texts("keys", single=True)
     for key in keys:
         _need_column(table, "keys", key, columns, _KEY_TYPES)
@@ -509,7 +527,7 @@ def _read_emission(table: Table) -> int:
 
 
 def _read_correction(
-    table: Table, kind: str, lifecycle: Lifecycle, columns: Mapping[str, str]
+    table: Table, kind: str, lifecycle: Lifecycle, sales: SalesSpec | None, columns: Mapping[str, str]
 ) -> tuple[str, Condition | None]:
     """Return the column that says when the sale was, and which rows correct one; neither by default."""
     correct = table.text("correct", default="where_it_occurs", choices=("where_it_occurs", "original_sale"))
@@ -517,8 +535,10 @@ def _read_correction(
         if table.take("original_time") is not None:
             table.add("original_time", "is not used", 'add correct = "original_sale", or remove it')
         return "", None
-    original_time = table.text("original_time", example="sold_at")
-    _need_column(table, "original_time", original_time, columns, ("timestamp",))
+    original_time = SALE_TIME
+    if sales is None or "original_time" in table:
+        original_time = table.text("original_time", example="sold_at")
+        _need_column(table, "original_time", original_time, columns, ("timestamp",))
     _need_column(table, "correct", lifecycle.column, columns, ("dictionary",))
     if kind in ("session", "global"):
         table.add("correct", f"a {kind} window is of no fixed time", "remove it, or take another kind")

@@ -28,6 +28,7 @@ from omnistream.device import Device
 from omnistream.encode import Encode
 from omnistream.errors import MemoryLimitError, StateError
 from omnistream.placement import Placement
+from omnistream.sales import Sales
 from omnistream.schema import Schema
 from omnistream.sink import REJECT_SCHEMA
 from omnistream.spec import AMOUNTS, REJECTS, ROWS, JobSpec
@@ -140,6 +141,7 @@ class Pipeline:
         )
         amounts = AMOUNTS if self._wants_rows else [each for each in AMOUNTS if each in used]
         self.clean = Clean(job, placement.seat("clean", refusals.get("clean")), dictionaries, amounts)
+        self.sales = Sales(job)
         self.windows = Windows(
             job, placement.seat("window", refusals.get("window"), stays=True), dictionaries
         )
@@ -192,7 +194,7 @@ class Pipeline:
         for batch, undecoded in self.decode.run(data, source, partition, first_position):
             clean, unclean = self.clean.run(batch, now_ms)
             clean = self.encode.run(clean)
-            late = self.windows.run(clean)
+            late = self.windows.run(self.sales.run(clean))
             if self._wants_rows:
                 rows = clean if isinstance(clean, _core.CleanBatch) else clean.to_host()
                 self._emit(outputs, ROWS, [rows.to_batch()])
@@ -293,7 +295,7 @@ class Pipeline:
             "decode": self.decode.explain(),
             "clean": self.clean.explain(),
             "encode": self.encode.explain(),
-            "window": self.windows.explain(),
+            "window": "; ".join(filter(None, (self.sales.explain(), self.windows.explain()))),
             "derive": self.derive.explain(),
             "sink": sinks,
         }
@@ -331,6 +333,7 @@ class Pipeline:
         parts = {
             **_named("encode", self.encode.snapshot()),
             **_named("clean", self.clean.snapshot()),
+            **_named("sales", self.sales.snapshot()),
             **_named("window", self.windows.snapshot()),
             **_named("derive", self.derive.snapshot()),
         }
@@ -384,6 +387,7 @@ class Pipeline:
         for name, stage in (
             ("encode", pipeline.encode),
             ("clean", pipeline.clean),
+            ("sales", pipeline.sales),
             ("window", pipeline.windows),
             ("derive", pipeline.derive),
         ):
@@ -416,6 +420,7 @@ class Pipeline:
         watermark = self.clean.watermark.snapshot()
         parts = {
             **_named("clean", self.clean.snapshot(owner)),
+            **_named("sales", self.sales.snapshot(owner)),
             **_named("window", self.windows.snapshot(owner)),
             **_named("derive", self.derive.snapshot(owner)),
         }
@@ -428,7 +433,7 @@ class Pipeline:
             "ledger": _NO_LEDGER,
             "positions": {},
         }
-        for stage in (self.clean, self.windows, self.derive):
+        for stage in (self.clean, self.sales, self.windows, self.derive):
             stage.drop(owner)
         self.clean.watermark.drop(owner)
         self.decode.next_position.pop(place, None)
@@ -462,6 +467,7 @@ class Pipeline:
         slot = self.clean.watermark.take(watermark["partitions"][owner], watermark["value_ms"])
         for name, stage in (("clean", self.clean), ("window", self.windows), ("derive", self.derive)):
             stage.take(_parts_of(name, snapshot), owner, slot)
+        self.sales.take(_parts_of("sales", snapshot), owner, slot, self.clean.watermark.value_ms)
         for each in snapshot.manifest["next_positions"]:
             if _place(each) == place:
                 self.decode.next_position[place] = each["position"]
@@ -470,6 +476,7 @@ class Pipeline:
         return {
             "windows": self.windows.state_bytes,
             "duplicates": self.clean.state_bytes,
+            "sales": self.sales.state_bytes,
             "dictionaries": self.encode.state_bytes,
             "derived": self.derive.state_bytes,
         }
@@ -559,6 +566,8 @@ def _names_used(job: JobSpec) -> set[str]:
         used.update(job.duplicates.key)
     if job.amount is not None:
         used.update((job.amount.quantity, job.amount.unit_price, job.amount.discount))
+    if job.sales is not None:
+        used.update((*job.sales.key, job.sales.condition.column))
     for window in job.windows:
         used.update((*window.keys, window.original_time))
         if window.corrections is not None:
@@ -585,6 +594,7 @@ def _identity(job: JobSpec) -> dict[str, str]:
         "clean": digest(
             [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
         ),
+        **({} if job.sales is None else {"sales": digest(asdict(job.sales))}),
         "windows": digest([window.to_core(job.time.column, columns) for window in job.windows]),
         "derives": digest([derive.identity() for derive in job.derives]),
     }

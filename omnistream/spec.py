@@ -130,6 +130,28 @@ class DuplicatesSpec:
         return {"key": list(self.key), "within_ms": self.within_ms}
 
 
+# Of a window whose corrections do not say when their sale was; no schema has a column of this name.
+SALE_TIME = "sale time"
+
+
+@dataclass(frozen=True, slots=True)
+class SalesSpec:
+    """Which rows are sales and which correct one (``condition``), and how long a sale is remembered."""
+
+    key: tuple[str, ...]
+    within_ms: int
+    condition: Condition
+
+    def to_core(self, time_column: str) -> dict[str, Any]:
+        """Return it as the C++ core takes it."""
+        return {
+            "key": list(self.key),
+            "within_ms": self.within_ms,
+            "time_column": time_column,
+            "condition": self.condition.to_core(),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
     """One window: its intervals, keys and measures.
@@ -143,7 +165,8 @@ class WindowSpec:
     early_ms : int
         Not 0: what has changed is told whenever the watermark passes a multiple of it.
     original_time : str
-        Not empty: the column by which ``corrections`` fall into the windows of the sales that they correct.
+        Not empty: the column by which ``corrections`` fall into the windows of the sales that they correct;
+        `SALE_TIME` where it is looked up.
     """
 
     name: str
@@ -414,6 +437,7 @@ class JobSpec:
     source: SourceSpec | None = None
     amount: AmountSpec | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    sales: SalesSpec | None = None
     rules: tuple[RuleSpec, ...] = ()
     duplicates: DuplicatesSpec | None = None
     windows: tuple[WindowSpec, ...] = ()

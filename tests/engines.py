@@ -67,6 +67,9 @@ class ReferenceEngine:
         keys = None if duplicates is None else reference.Duplicates(**duplicates)
         return ReferenceCleaner(reference.Cleaner(rules, time_column, watermark, keys))
 
+    def sales(self, options: dict[str, Any]) -> ReferenceSales:
+        return ReferenceSales(reference.Sales(options))
+
     def window(self, spec: dict[str, Any]) -> ReferenceWindow:
         return ReferenceWindow(reference.window(spec))
 
@@ -109,6 +112,15 @@ class ReferenceCleaner:
         counts = {name: self.cleaner.counts[name] for name in ("rows", "rejected", "duplicates")}
         rows = [row.values for row, _ in survivors]
         return Result(rows, survivors, rejects, counts, [watermark_ms for _, watermark_ms in survivors])
+
+
+@dataclass
+class ReferenceSales:
+    sales: reference.Sales
+
+    def look_up(self, cleaned: Result) -> Result:
+        self.sales.look_up(cleaned.native)
+        return cleaned
 
 
 @dataclass
@@ -190,6 +202,9 @@ class CpuEngine:
     ) -> CpuCleaner:
         return CpuCleaner(self.core.Cleaner(rules, time_column, watermark, duplicates))
 
+    def sales(self, options: dict[str, Any]) -> CpuSales:
+        return CpuSales(self.core.Sales(options))
+
     def window(self, spec: dict[str, Any]) -> CpuWindow:
         zone = zone_offsets(spec["time_zone"]) if "time_zone" in spec else ()
         return CpuWindow(self.core.Window({**spec, "zone": zone}))
@@ -224,6 +239,15 @@ class CpuCleaner:
         return Result(
             plain_rows(cleaned.to_batch()), cleaned, plain_rows(rejects), counts, cleaned.watermarks_ms()
         )
+
+
+@dataclass
+class CpuSales:
+    sales: Any
+
+    def look_up(self, cleaned: Result) -> Result:
+        found = cleaned.native.with_batch(self.sales.look_up(cleaned.native))
+        return Result(plain_rows(found.to_batch()), found)
 
 
 @dataclass

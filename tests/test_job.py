@@ -418,6 +418,16 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
             'window[0] "w".gap',
             "is missing",
         ),
+        ({"lifecycle": {"remember": "1d"}}, "lifecycle.remember", "add sale_key"),
+        ({"lifecycle": {"sale_key": ["sku"]}}, "lifecycle.sale_key", 'add correct = "original_sale"'),
+        (
+            {
+                "lifecycle": {"sale_key": ["skew"]},
+                "window": [{**DAILY, "correct": "original_sale", "allowed_lateness": "30d"}],
+            },
+            "lifecycle.sale_key",
+            '"skew" is not a column of the schema',
+        ),
         ({"window": [{**DAILY, "gap": "1m"}]}, 'window[0] "daily".gap', 'add kind = "session"'),
         ({"window": [{**DAILY, "ttl": "1d"}]}, 'window[0] "daily".ttl', 'add kind = "global"'),
         ({"window": [{**DAILY, "every": "1m"}]}, 'window[0] "daily".every', 'add emit = "early"'),

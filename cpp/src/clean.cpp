@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "omnistream/row_keys.hpp"
+
 namespace omnistream {
 
 namespace {
@@ -14,9 +16,7 @@ namespace {
 constexpr std::uint16_t kPassed = 0xFFFF;
 constexpr std::size_t kMaxRules = kPassed - 2;  // two more numbers mean a duplicate and an overflow
 // Duplicate lookups in flight at once.
-constexpr std::size_t kGroup = 32;
-constexpr std::string_view kNullKey = "\xFF";
-constexpr std::uint32_t kNullSize = 0xFFFFFFFF;
+constexpr std::size_t kGroup = kKeysAtOnce;
 
 const char* kind_name(RuleKind kind) {
     switch (kind) {
@@ -198,78 +198,6 @@ void meet_watermark(const std::int64_t* times, Watermark::Run* run, CleanBatch* 
     *run = local;
 }
 
-// ---- keys
-// -----------------------------------------------------------------------------------------------------
-
-std::string_view key_text(const Column& column, std::int64_t row) {
-    return column.type == Type::dictionary ? column.dictionary->value(column.lanes<std::int32_t>()[row])
-                                           : column.text(row);
-}
-
-std::int64_t key_integer(const Column& column, std::int64_t row) {
-    switch (column.type) {
-        case Type::boolean:
-            return column.lanes<std::uint8_t>()[row];
-        case Type::int32:
-            return column.lanes<std::int32_t>()[row];
-        default:
-            return column.lanes<std::int64_t>()[row];
-    }
-}
-
-void append_key(const std::vector<const Column*>& columns, std::int64_t row, Array<char>* keys) {
-    const auto append = [keys](std::string_view bytes) {
-        const auto size = static_cast<std::uint32_t>(bytes.size());
-        keys->append(reinterpret_cast<const char*>(&size), sizeof size);
-        keys->append(bytes.data(), bytes.size());
-    };
-    for (const Column* column : columns) {
-        if (!column->valid(row)) {
-            keys->append(reinterpret_cast<const char*>(&kNullSize), sizeof kNullSize);
-        } else if (is_text(column->type)) {
-            append(key_text(*column, row));
-        } else {
-            const std::int64_t value = key_integer(*column, row);
-            append({reinterpret_cast<const char*>(&value), sizeof value});
-        }
-    }
-}
-
-// The keys of a group of rows; those that have to be put together live in `scratch` until the next call.
-void read_keys(const std::vector<const Column*>& columns, const std::int32_t* rows, std::size_t count,
-               Array<char>* scratch, std::string_view* keys) {
-    const Column& first = *columns.front();
-    if (columns.size() == 1 && is_text(first.type)) {
-        for (std::size_t i = 0; i < count; ++i)
-            keys[i] = first.valid(rows[i]) ? key_text(first, rows[i]) : kNullKey;
-        return;
-    }
-    std::size_t ends[kGroup];
-    scratch->clear();
-    for (std::size_t i = 0; i < count; ++i) {
-        append_key(columns, rows[i], scratch);
-        ends[i] = scratch->size();
-    }
-    for (std::size_t i = 0, begin = 0; i < count; begin = ends[i++])
-        keys[i] = {scratch->data() + begin, ends[i] - begin};
-}
-
-Status find_key_columns(const DuplicateFilter& filter, const Batch& batch,
-                        std::vector<const Column*>* columns) {
-    for (const std::string& name : filter.key_columns()) {
-        const Column* const column = batch.find(name);
-        if (column == nullptr)
-            return {Code::schema,
-                    "the key of duplicates names column " + quoted(name) + ", which the batch does not have"};
-        if (column->type == Type::float64 || column->type == Type::binary)
-            return {Code::schema, "the key of duplicates cannot contain column " + quoted(name) +
-                                      " of type " + type_name(column->type)};
-        columns->push_back(column);
-    }
-    if (columns->empty()) return {Code::schema, "the key of duplicates names no column"};
-    return {};
-}
-
 // ---- rejects
 // --------------------------------------------------------------------------------------------------
 
@@ -313,7 +241,9 @@ Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
         return {Code::schema, "the batch has no timestamp column " + quoted(time_column_)};
     for (const Rule& rule : rules_) OMNI_RETURN_NOT_OK(check(rule, *batch));
     std::vector<const Column*> key_columns;
-    if (duplicates_) OMNI_RETURN_NOT_OK(find_key_columns(*duplicates_, *batch, &key_columns));
+    if (duplicates_)
+        OMNI_RETURN_NOT_OK(
+            find_key_columns(duplicates_->key_columns(), "the key of duplicates", *batch, &key_columns));
 
     const bool all_pass = rules_.empty() && overflowed.empty() && !duplicates_;
     failed_.clear();

@@ -99,6 +99,19 @@ bool DuplicateFilter::seen(std::string_view key, std::uint64_t hash, std::int64_
     return false;
 }
 
+bool DuplicateFilter::find(std::string_view key, std::uint64_t hash, std::int64_t watermark_ms,
+                           std::int64_t* event_time_ms) {
+    watermark_ms_ = std::max(watermark_ms_, watermark_ms);
+    for (std::size_t at = hash & mask_; slots_[at].bucket != kFree; at = (at + 1) & mask_) {
+        if (slots_[at].hash != hash) continue;
+        const Record found = record(buckets_[slots_[at].bucket], slots_[at].at);
+        if (found.key != key) continue;
+        *event_time_ms = found.event_time_ms;
+        return remembered(found.event_time_ms);
+    }
+    return false;
+}
+
 std::uint32_t DuplicateFilter::bucket_of(std::int64_t event_time_ms) {
     if (current_ < buckets_.size()) {
         const Bucket& current = buckets_[current_];

@@ -56,10 +56,7 @@ struct Cleaned {
 // a row whose message is a duplicate is a duplicate (rows of one message share its fate: the message is
 // looked up once, at its first surviving row, with that row's key and event time); what is left meets the
 // watermark of the moment and then moves it. The rows of a message stand together.
-//
-// The key of a duplicate: of one string or dictionary column its bytes, and the byte 0xFF (which no UTF-8
-// has) for null; otherwise of every column its size (uint32, all ones for null) and its bytes: a string's
-// own, or 8 of an integer's.
+// The key of a duplicate: see row_keys.hpp.
 class Cleaner {
 public:
     Cleaner(std::vector<Rule> rules, std::string time_column, std::shared_ptr<Watermark> watermark,

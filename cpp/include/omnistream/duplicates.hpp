@@ -35,6 +35,9 @@ public:
     // remembered now is `owner`'s.
     bool seen(std::string_view key, std::uint64_t hash, std::int64_t event_time_ms, std::int64_t watermark_ms,
               std::int32_t owner = 0);
+    // Whether the key is remembered at this watermark, and when it came.
+    bool find(std::string_view key, std::uint64_t hash, std::int64_t watermark_ms,
+              std::int64_t* event_time_ms);
     static std::uint64_t hash(std::string_view key);
     void prefetch(std::uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
     // Frees what the watermark has passed. Changes no answer.
