@@ -76,7 +76,7 @@ class Step:
 PUSH = st.builds(
     Step,
     partition=st.integers(0, PARTITIONS - 1),
-    forward_minutes=st.sampled_from([0, 5, 15, 30, 70, 70, 800, 1500]),
+    forward_minutes=st.sampled_from([0, 5, 15, 30, 70, 70, 800, 1500, 9000]),
     disorder_minutes=st.lists(st.integers(0, 39), min_size=1, max_size=4).map(tuple),
 )
 MOVE = st.builds(
@@ -160,6 +160,26 @@ def test_every_kind_of_result_is_reached() -> None:
     got = run(steps, 2)
     assert {"sales", "rolling", "visits", "ever", "daily", "demand", "rejects"} <= set(got)
     assert run(steps, 1) == got
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_demand_of_a_partition_that_lags_by_more_than_the_horizon(restart: bool) -> None:
+    """Its keys are kept as of its own days, where it moves to and from there on."""
+    day = 24 * 60
+    steps = [
+        Step(2, 5 * day, (0,)),
+        Step(1, to_member=1),
+        *(Step(0, day, (0,)) for _ in range(3)),
+        *(Step(1, forward, (0,)) for forward in (0, 10 * day, day)),
+        Step(0, to_member=1),
+        Step(0, day, (0,)),
+        Step(0, to_member=2, restart=restart),
+        *(Step(0, forward, (0,)) for forward in (day, day, 2 * day)),
+        Step(1, day, (0,)),
+        Step(2, 15 * day, (0,)),
+        Step(0, 10 * day, (0,)),
+    ]
+    assert run(steps, 3) == run(steps, 1)
 
 
 def test_a_partition_that_is_behind_moves_to_one_that_is_ahead() -> None:

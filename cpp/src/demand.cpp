@@ -75,15 +75,18 @@ private:
     [[nodiscard]] bool touch(std::uint64_t* state, std::int64_t day, std::int64_t demand);
     Status check_columns(const Batch& batch) const;
     Status add(const Batch& batch, std::int32_t from, std::int32_t to);
-    bool lives(const std::uint64_t* state) const {
-        return today_ - static_cast<std::int64_t>(state[kLastNonZero]) < horizon_;
+    // Whether it is still needed: by a day that may come, or as of the newest day alone.
+    bool lives(const std::uint64_t* state) const { return lives(state, settled_); }
+    bool lives(const std::uint64_t* state, std::int64_t day) const {
+        return day - static_cast<std::int64_t>(state[kLastNonZero]) < horizon_;
     }
+    void count_living();
     std::int64_t demand_of(const std::uint64_t* state, std::int64_t day) const;
     Status write_statistics(const std::uint64_t* key, std::int64_t day, std::vector<ColumnWriter>* out) const;
     std::int64_t day_ms(std::int64_t day) const { return day * kDayMs + phase_ms_; }
     std::vector<ColumnWriter> result_writers(std::size_t rows) const;
     static std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows);
-    Array<std::uint32_t> live_rows_in_order() const;
+    Array<std::uint32_t> live_rows_in_order(std::int64_t day) const;
     void drop_forgotten();
     template <class Keep>
     void keep_only(Keep&& keep);
@@ -103,6 +106,9 @@ private:
     std::int64_t today_ = kNoDay;        // the newest
     std::int64_t day_ = kNoDay;          // that is pushed
     std::int64_t again_until_ = kNoDay;  // days up to this one may come again
+    // The last day that was pushed, or that some partition has had when it was taken: it is before today_ as
+    // long as a partition lags, whose keys are needed as of its own days.
+    std::int64_t settled_ = kNoDay;
 
     std::vector<std::uint64_t> key_words_;
     std::uint32_t found_[kBlock];
@@ -128,7 +134,7 @@ void Demand::Impl::clear() {
         texts_.push_back(is_text(type) ? std::make_unique<Dictionary>() : nullptr);
     key_words_.resize(kBlock * layout_.words());
     living_.clear();
-    today_ = kNoDay;
+    today_ = settled_ = kNoDay;
 }
 
 // ---- push: one day
@@ -215,7 +221,10 @@ Status Demand::Impl::enter_day(const Batch& batch, const Column& starts, const C
     }
     day_ = day;
     today_ = std::max(today_, day);
-    living_.erase(living_.begin(), living_.upper_bound(today_ - horizon_));
+    const bool back = settled_ != kNoDay && day < settled_;
+    settled_ = day;
+    if (back) count_living();
+    living_.erase(living_.begin(), living_.upper_bound(settled_ - horizon_));
     return {};
 }
 
@@ -261,7 +270,7 @@ bool Demand::Impl::touch(std::uint64_t* state, std::int64_t day, std::int64_t de
     if (demand == 0 || day <= before) return overflow;
     const auto counted = living_.find(before);
     if (counted != living_.end()) --counted->second;
-    if (day > today_ - horizon_) ++living_[day];
+    if (day > settled_ - horizon_) ++living_[day];
     state[kLastNonZero] = static_cast<std::uint64_t>(day);
     return overflow;
 }
@@ -337,7 +346,7 @@ std::shared_ptr<Batch> Demand::Impl::finish(std::vector<ColumnWriter> writers, s
 
 Status Demand::Impl::current(bool only_without_row, std::shared_ptr<Batch>* out) const {
     OMNI_RETURN_NOT_OK(valid_);
-    Array<std::uint32_t> order = live_rows_in_order();
+    Array<std::uint32_t> order = live_rows_in_order(today_);
     if (only_without_row) {
         const auto* last = std::remove_if(order.begin(), order.end(), [this](std::uint32_t number) {
             const std::uint64_t* state = table_->row(number) + layout_.words();
@@ -352,14 +361,14 @@ Status Demand::Impl::current(bool only_without_row, std::shared_ptr<Batch>* out)
     return {};
 }
 
-Array<std::uint32_t> Demand::Impl::live_rows_in_order() const {
+Array<std::uint32_t> Demand::Impl::live_rows_in_order(std::int64_t day) const {
     std::vector<ByteOrder> byte_orders(key_types_.size());
     std::vector<const std::vector<std::int32_t>*> ranks(key_types_.size(), nullptr);
     for (std::size_t i = 0; i < key_types_.size(); ++i)
         if (texts_[i] != nullptr) ranks[i] = &byte_orders[i].ranks(*texts_[i]);
     Array<std::uint32_t> order = layout_.order(*table_, ranks);
-    const auto* last = std::remove_if(order.begin(), order.end(), [this](std::uint32_t number) {
-        return !lives(table_->row(number) + layout_.words());
+    const auto* last = std::remove_if(order.begin(), order.end(), [this, day](std::uint32_t number) {
+        return !lives(table_->row(number) + layout_.words(), day);
     });
     order.resize(static_cast<std::size_t>(last - order.begin()));
     return order;
@@ -369,6 +378,14 @@ std::int64_t Demand::Impl::keys() const {
     std::int64_t keys = 0;
     for (const auto& [day, count] : living_) keys += count;
     return keys;
+}
+
+void Demand::Impl::count_living() {
+    living_.clear();
+    for (std::size_t number = 0; number < table_->size(); ++number) {
+        const std::uint64_t* state = table_->row(number) + layout_.words();
+        if (lives(state)) ++living_[static_cast<std::int64_t>(state[kLastNonZero])];
+    }
 }
 
 // Moves the keys that live into a new table once most of the old one is forgotten.
@@ -384,8 +401,10 @@ void Demand::Impl::keep_only(Keep&& keep) {
     const std::unique_ptr<GroupTable> old = std::move(table_);
     std::vector<std::unique_ptr<Dictionary>> old_texts = std::move(texts_);
     const std::int64_t today = today_;
+    const std::int64_t settled = settled_;
     clear();
     today_ = today;
+    settled_ = settled;
 
     const std::size_t state_words = kRing + static_cast<std::size_t>(horizon_);
     const std::int32_t first_row = 0;
@@ -401,8 +420,8 @@ void Demand::Impl::keep_only(Keep&& keep) {
         }
         table_->find_or_insert(key_words_.data(), 1, found_);
         std::memcpy(table_->row(found_[0]) + layout_.words(), state, state_words * sizeof(std::uint64_t));
-        if (lives(state)) ++living_[static_cast<std::int64_t>(state[kLastNonZero])];
     }
+    count_living();
 }
 
 std::int64_t Demand::Impl::memory_bytes() const {
@@ -425,7 +444,7 @@ std::string days_ago(const std::string& demand, std::int64_t days) {
 
 // Of one owner: as if it had been alone, with the number 0.
 std::shared_ptr<Batch> Demand::Impl::snapshot(std::int32_t owner) const {
-    Array<std::uint32_t> order = live_rows_in_order();
+    Array<std::uint32_t> order = live_rows_in_order(settled_);
     const auto* past = std::remove_if(order.begin(), order.end(), [&](std::uint32_t number) {
         const std::uint64_t* state = table_->row(number) + layout_.words();
         return owner != kAllOwners && static_cast<std::int32_t>(state[kOwner]) != owner;
@@ -452,17 +471,24 @@ std::shared_ptr<Batch> Demand::Impl::snapshot(std::int32_t owner) const {
         writers[1].put_null();
     else
         writers[1].put(today_ - again_until_);
-    for (std::size_t i = 2; i < writers.size(); ++i) writers[i].put_null();
+    // And days_silent, how far before it the days that are settled.
+    if (today_ == kNoDay)
+        writers[2].put_null();
+    else
+        writers[2].put(today_ - settled_);
+    for (std::size_t i = 3; i < writers.size(); ++i) writers[i].put_null();
     for (const std::uint32_t number : order) {
         const std::uint64_t* words = table_->row(number);
         const std::uint64_t* state = words + layout_.words();
         auto at = writers.begin();
-        (at++)->put(day_ms(today_));
-        (at++)->put(today_ - static_cast<std::int64_t>(state[kFirstDay]) + 1);
-        (at++)->put(today_ - static_cast<std::int64_t>(state[kLastDay]));
+        // A key that lags has its demands as of its own days.
+        const std::int64_t last = std::max(settled_, static_cast<std::int64_t>(state[kLastDay]));
+        (at++)->put(day_ms(last));
+        (at++)->put(last - static_cast<std::int64_t>(state[kFirstDay]) + 1);
+        (at++)->put(last - static_cast<std::int64_t>(state[kLastDay]));
         (at++)->put(owner == kAllOwners ? static_cast<std::int32_t>(state[kOwner]) : 0);
         for (std::size_t i = 0; i < key_types_.size(); ++i) layout_.unpack(i, words, texts_[i].get(), &*at++);
-        for (std::int64_t ago = 0; ago < horizon_; ++ago) (at++)->put(demand_of(state, today_ - ago));
+        for (std::int64_t ago = 0; ago < horizon_; ++ago) (at++)->put(demand_of(state, last - ago));
     }
     return finish(std::move(writers), static_cast<std::int64_t>(rows));
 }
@@ -518,7 +544,13 @@ Status Demand::Impl::add(const Batch& batch, std::int32_t from, std::int32_t to)
     if (today_ != kNoDay && last_ms - last_day * kDayMs != phase_ms_)
         return {Code::state, "the days of the demand snapshot start at another time of day"};
     phase_ms_ = last_ms - last_day * kDayMs;
+    const bool fresh = today_ == kNoDay;
     today_ = std::max(today_, last_day);
+    const Column& silent = batch.columns[2];
+    const std::int64_t theirs = last_day - (silent.valid(0) ? silent.lanes<std::int64_t>()[0] : 0);
+    settled_ = fresh ? theirs : std::min(settled_, theirs);
+    count_living();
+    const auto* last_days_ms = batch.columns[0].lanes<std::int64_t>();
     const auto* days_known = batch.columns[1].lanes<std::int64_t>();
     const auto* days_silent = batch.columns[2].lanes<std::int64_t>();
     const auto* owners = batch.columns[3].lanes<std::int32_t>();
@@ -533,13 +565,14 @@ Status Demand::Impl::add(const Batch& batch, std::int32_t from, std::int32_t to)
         const bool is_new = table_->size() != known;
         if (all && !is_new) return {Code::state, "the demand snapshot has a key twice"};
         std::uint64_t* state = table_->row(found_[0]) + layout_.words();
-        const std::int64_t first = last_day - days_known[row] + 1;
-        const std::int64_t last = last_day - days_silent[row];
+        const std::int64_t row_day = (last_days_ms[row] - phase_ms_) / kDayMs;
+        const std::int64_t first = row_day - days_known[row] + 1;
+        const std::int64_t last = row_day - days_silent[row];
         if (is_new || !lives(state)) begin_life(state, first, all ? owners[row] : to);
         state[kFirstDay] =
             static_cast<std::uint64_t>(std::min(first, static_cast<std::int64_t>(state[kFirstDay])));
-        for (std::int64_t day = std::max(first, last_day - horizon_ + 1); day <= last; ++day)
-            if (touch(state, day, demands[last_day - day].lanes<std::int64_t>()[row]))
+        for (std::int64_t day = std::max(first, row_day - horizon_ + 1); day <= last; ++day)
+            if (touch(state, day, demands[row_day - day].lanes<std::int64_t>()[row]))
                 return {Code::state, "demand: '" + spec_.demand + "' of a key in two snapshots overflows"};
         if (all && !lives(state)) return {Code::state, "the demand snapshot has a key without demand"};
     }
