@@ -1054,6 +1054,7 @@ PYBIND11_MODULE(_core, m) {
             spec.original_time = get_or<std::string>(options, "original_time", "");
             spec.corrections = condition_of(options, "corrections");
             spec.keys = get<std::vector<std::string>>(options, "keys");
+            spec.required = get_or<std::vector<std::string>>(options, "required", {});
             std::vector<std::string> measured;
             for (const auto& measure : get<std::vector<py::dict>>(options, "measures")) {
                 spec.measures.push_back(measure_of(measure));

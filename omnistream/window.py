@@ -46,8 +46,14 @@ class Windows:
 
     def __init__(self, job: JobSpec, seat: Seat, dictionaries: Mapping[str, _core.Dictionary]) -> None:
         columns = job.columns
+        required = [field.name for field in job.schema.fields if field.required]
         self._cores = {
-            spec.name: {**spec.to_core(job.time.column, columns), "zone": spec.zone()} for spec in job.windows
+            spec.name: {
+                **spec.to_core(job.time.column, columns),
+                "zone": spec.zone(),
+                "required": required,
+            }
+            for spec in job.windows
         }
         self._on_host = {name: _core.Window(core) for name, core in self._cores.items()}
         self._on_device: dict[str, DeviceWindow] = {}

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 namespace omnistream {
 
@@ -51,20 +52,31 @@ void BoundCondition::bind(const Column& column) {
     }
 }
 
-void gather(const Input& input, const std::int32_t* batch_rows, std::size_t count, std::int64_t* values) {
-    if (input.type == Type::int32) {
-        const auto* lanes = input.bound->lanes<std::int32_t>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
-    } else if (input.type == Type::boolean) {
-        const auto* lanes = input.bound->lanes<std::uint8_t>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
-    } else if (input.type == Type::float64) {
-        const auto* lanes = input.bound->lanes<double>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = ordered(lanes[batch_rows[i]]);
-    } else {
-        const auto* lanes = input.bound->lanes<std::int64_t>();
-        for (std::size_t i = 0; i < count; ++i) values[i] = lanes[batch_rows[i]];
+namespace {
+
+template <class Lane>
+void gather_lanes(const Input& input, const std::int32_t* batch_rows, std::size_t count,
+                  std::int64_t* values) {
+    const auto* lanes = input.bound->lanes<Lane>();
+    for (std::size_t i = 0; i < count; ++i) {
+        if constexpr (std::is_same_v<Lane, double>)
+            values[i] = ordered(lanes[batch_rows[i]]);
+        else
+            values[i] = lanes[batch_rows[i]];
     }
+}
+
+}  // namespace
+
+void gather(Input* input, const std::int32_t* batch_rows, std::size_t count, bool consecutive) {
+    input->values = input->gathered;
+    if (input->type == Type::int32)
+        return gather_lanes<std::int32_t>(*input, batch_rows, count, input->gathered);
+    if (input->type == Type::boolean)
+        return gather_lanes<std::uint8_t>(*input, batch_rows, count, input->gathered);
+    if (input->type == Type::float64) return gather_lanes<double>(*input, batch_rows, count, input->gathered);
+    if (!consecutive) return gather_lanes<std::int64_t>(*input, batch_rows, count, input->gathered);
+    input->values = input->bound->lanes<std::int64_t>() + batch_rows[0];
 }
 
 void weigh(const Column* column, const BoundCondition* condition, const std::int32_t* batch_rows,
@@ -173,6 +185,55 @@ bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_
             break;  // need more than a word and a value
     }
     return false;
+}
+
+namespace {
+
+template <bool kCounts, std::size_t kSums>
+unsigned add_plain_of(std::uint64_t* const* rows, std::size_t count, std::size_t count_word,
+                      const PlainSum* sums) {
+    bool overflow[kSums + 1] = {};
+    PlainSum local[kSums + 1];
+    std::copy_n(sums, kSums, local);
+    for (std::size_t i = 0; i < count; ++i) {
+        std::uint64_t* row = rows[i];
+        if constexpr (kCounts) ++row[count_word];
+        for (std::size_t sum = 0; sum < kSums; ++sum) {
+            std::int64_t added = 0;
+            overflow[sum] |= __builtin_add_overflow(static_cast<std::int64_t>(row[local[sum].word]),
+                                                    local[sum].values[i], &added);
+            row[local[sum].word] = static_cast<std::uint64_t>(added);
+        }
+    }
+    unsigned overflowed = 0;
+    for (std::size_t sum = 0; sum < kSums; ++sum) overflowed |= static_cast<unsigned>(overflow[sum]) << sum;
+    return overflowed;
+}
+
+template <bool kCounts>
+unsigned add_plain_sums(std::uint64_t* const* rows, std::size_t count, std::size_t count_word,
+                        const PlainSum* sums, std::size_t sum_count) {
+    static_assert(kMostPlain == 4);
+    switch (sum_count) {
+        case 0:
+            return add_plain_of<kCounts, 0>(rows, count, count_word, sums);
+        case 1:
+            return add_plain_of<kCounts, 1>(rows, count, count_word, sums);
+        case 2:
+            return add_plain_of<kCounts, 2>(rows, count, count_word, sums);
+        case 3:
+            return add_plain_of<kCounts, 3>(rows, count, count_word, sums);
+        default:
+            return add_plain_of<kCounts, 4>(rows, count, count_word, sums);
+    }
+}
+
+}  // namespace
+
+unsigned add_plain(std::uint64_t* const* rows, std::size_t count, const std::size_t* count_word,
+                   const PlainSum* sums, std::size_t sum_count) {
+    return count_word == nullptr ? add_plain_sums<false>(rows, count, 0, sums, sum_count)
+                                 : add_plain_sums<true>(rows, count, *count_word, sums, sum_count);
 }
 
 namespace {

@@ -13,8 +13,8 @@ namespace {
 constexpr std::size_t kFirstSlots = 64;
 constexpr std::size_t kFirstRows = 16;
 constexpr std::size_t kSlabBytes = std::size_t{1} << 20;
-// Rows that are in the first level of cache anyway need not be asked for.
-constexpr std::size_t kCachedWords = 2048;
+// Rows that are in the second level of cache anyway need not be asked for.
+constexpr std::size_t kCachedWords = std::size_t{1} << 14;
 constexpr std::size_t kMostSlots = std::size_t{1} << 32;
 
 // A 64 x 64 -> 128 bit product folded: every bit of the key reaches the upper bits, which are those in use,
@@ -36,28 +36,63 @@ std::uint64_t hash_key(const std::uint64_t* key, std::size_t key_words) {
 
 using Slots = std::uint32_t __attribute__((vector_size(4 * sizeof(std::uint32_t))));
 
-inline std::uint32_t any_of(Slots slots) {
-    slots |= __builtin_shuffle(slots, Slots{2, 3, 0, 1});
-    slots |= __builtin_shuffle(slots, Slots{1, 0, 3, 2});
-    return slots[0];
-}
-
-// 1 plus the number of the row whose tag stands in the bucket: 0 when there is none; should there be several,
-// of no row in particular.
-inline std::uint32_t match(const std::uint32_t* bucket, std::uint32_t tag, std::uint32_t row_bits) {
+inline Slots slots_at(const std::uint32_t* bucket) {
     Slots slots;
     std::memcpy(&slots, bucket, sizeof slots);
-    const Slots same = (slots & ~row_bits) == tag;
-    return any_of(slots & same & row_bits);
+    return slots;
 }
 
-bool same_key(const std::uint64_t* a, const std::uint64_t* b, std::size_t words) {
-    for (std::size_t i = 0; i < words; ++i)
-        if (a[i] != b[i]) return false;
-    return true;
+// What stands in the slots of this tag, without the tag; should there be several, of no row in particular.
+inline std::uint32_t match(Slots slots, std::uint32_t tag, std::uint32_t tag_bits) {
+    const Slots same = (slots & tag_bits) == tag;
+    Slots found = slots & same & ~tag_bits;
+    found |= __builtin_shuffle(found, Slots{2, 3, 0, 1});
+    found |= __builtin_shuffle(found, Slots{1, 0, 3, 2});
+    return found[0];
+}
+
+// How many slots of a bucket are taken: the first ones.
+inline std::uint32_t used_of(Slots slots) {
+    Slots free = slots == 0;
+    free += __builtin_shuffle(free, Slots{2, 3, 0, 1});
+    free += __builtin_shuffle(free, Slots{1, 0, 3, 2});
+    return 4 + free[0];
+}
+
+inline bool same_key(const std::uint64_t* a, const std::uint64_t* b, std::size_t words) {
+    std::uint64_t differ = 0;
+    for (std::size_t i = 0; i < words; ++i) differ |= a[i] ^ b[i];
+    return differ == 0;
 }
 
 }  // namespace
+
+// What a lookup reads of the table, in registers: stores of results might change the members for all that the
+// compiler knows.
+struct GroupTable::Probe {
+    explicit Probe(const GroupTable& table)
+        : slots(table.slots_),
+          home_shift(table.home_shift_),
+          tag_shift(64 - table.home_shift_),
+          tag_bits(~table.row_bits_),
+          last(table.size_ - (table.size_ != 0)) {}
+
+    [[nodiscard]] const std::uint32_t* home_of(std::uint64_t hash) const {
+        return slots + (hash >> home_shift) * kBucket;
+    }
+    // The number of the only row that may have this hash; if there is none or are several, of any row.
+    [[nodiscard]] std::size_t number_of(std::uint64_t hash) const {
+        const std::uint32_t tag = static_cast<std::uint32_t>(hash << tag_shift >> 32) & tag_bits;
+        const std::size_t found = match(slots_at(home_of(hash)), tag, tag_bits);
+        return std::min(found - (found != 0), last);
+    }
+
+    const std::uint32_t* slots;
+    unsigned home_shift;
+    unsigned tag_shift;
+    std::uint32_t tag_bits;
+    std::size_t last;
+};
 
 GroupTable::GroupTable(std::size_t key_words, std::vector<std::uint64_t> fresh)
     : key_words_(key_words), stride_(key_words + fresh.size()), fresh_(std::move(fresh)) {
@@ -68,58 +103,111 @@ GroupTable::GroupTable(std::size_t key_words, std::vector<std::uint64_t> fresh)
     start_index(memory::Held(kFirstSlots * sizeof(std::uint32_t)), kFirstSlots);
 }
 
-void GroupTable::find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers) {
-    if (key_words_ == 1) return probe_block<1>(keys, count, numbers);
-    if (key_words_ == 2) return probe_block<2>(keys, count, numbers);
-    probe_block<0>(keys, count, numbers);
+void GroupTable::find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                                std::uint64_t** rows) {
+    if (count == 0) return;
+    if (size_ == 0) find_or_append<0>(keys);  // a lookup always has a row to look at
+    const bool cached = slabs_.size() == 1 && size_ * stride_ <= kCachedWords;
+    if (key_words_ == 1)
+        return cached ? probe_cached<1>(keys, count, numbers, rows)
+                      : probe_fetching<1>(keys, count, numbers, rows);
+    if (key_words_ == 2)
+        return cached ? probe_cached<2>(keys, count, numbers, rows)
+                      : probe_fetching<2>(keys, count, numbers, rows);
+    probe_fetching<0>(keys, count, numbers, rows);
 }
 
-// Three passes, so that the cache misses of a block overlap: slots, then rows, then the comparison. All of a
-// bucket is looked at without a branch: where in it a key stands is not to be guessed.
+// All of a bucket is looked at without a branch, for where in it a key stands is not to be guessed; what is
+// not found at a glance is listed, and put in its place afterwards.
 template <std::size_t kKeyWords>
-void GroupTable::probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers) {
+void GroupTable::probe_cached(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                              std::uint64_t** rows) {
+    const Probe probe(*this);
+    std::uint64_t* const slab = slabs_[0];
+    const std::size_t stride = stride_;
+    std::uint32_t missed[kBlock];
+    std::size_t misses = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint64_t* key = keys + i * kKeyWords;
+        const std::size_t number = probe.number_of(hash_key<kKeyWords>(key, kKeyWords));
+        std::uint64_t* const row = slab + number * stride;
+        numbers[i] = static_cast<std::uint32_t>(number);
+        rows[i] = row;
+        missed[misses] = static_cast<std::uint32_t>(i);
+        misses += !same_key(row, key, kKeyWords);
+    }
+    if (misses != 0) find_missed<kKeyWords>(keys, count, missed, misses, numbers, rows);
+}
+
+// The same in three passes, so that the cache misses of a block overlap: slots, then rows, then the
+// comparison.
+template <std::size_t kKeyWords>
+void GroupTable::probe_fetching(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                                std::uint64_t** rows) {
     const std::size_t key_words = kKeyWords != 0 ? kKeyWords : key_words_;
     std::uint64_t hashes[kBlock];
-    const bool fetches = size_ * stride_ > kCachedWords;
-    if (fetches) {
-        for (std::size_t i = 0; i < count; ++i) {
-            hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
-            __builtin_prefetch(slots_ + home_of(hashes[i]));
-        }
-    } else {
-        for (std::size_t i = 0; i < count; ++i)
-            hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
-    }
-    const std::uint32_t row_bits = row_bits_;
+    std::uint32_t missed[kBlock];
+    std::size_t misses = 0;
+    const Probe probe(*this);
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t found = match(slots_ + home_of(hashes[i]), tag_of(hashes[i]), row_bits);
-        numbers[i] = found;
-        if (fetches) __builtin_prefetch(row(std::min<std::size_t>(found - (found != 0), size_ - 1)), 1);
+        hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
+        __builtin_prefetch(probe.home_of(hashes[i]));
+    }
+    std::uint64_t* const* const slabs = slabs_.data();
+    const unsigned slab_shift = slab_shift_;
+    const std::size_t slab_mask = slab_mask_;
+    const std::size_t stride = stride_;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t number = probe.number_of(hashes[i]);
+        rows[i] = slabs[number >> slab_shift] + (number & slab_mask) * stride;
+        numbers[i] = static_cast<std::uint32_t>(number);
+        __builtin_prefetch(rows[i], 1);
     }
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint64_t* key = keys + i * key_words;
-        const std::uint32_t number = numbers[i] - 1;  // of none, and of several at once: maybe past the last
-        const bool right = number < size_ && same_key(row(number), key, key_words);
-        numbers[i] = right ? number : find_or_append<kKeyWords>(key, hashes[i]);
+        missed[misses] = static_cast<std::uint32_t>(i);
+        misses += !same_key(rows[i], keys + i * key_words, key_words);
     }
+    if (misses != 0) find_missed<kKeyWords>(keys, count, missed, misses, numbers, rows);
 }
 
-// Slot by slot from the key's bucket on.
 template <std::size_t kKeyWords>
-[[gnu::noinline]] std::uint32_t GroupTable::find_or_append(const std::uint64_t* key, std::uint64_t hash) {
+void GroupTable::find_missed(const std::uint64_t* keys, std::size_t count, const std::uint32_t* missed,
+                             std::size_t misses, std::uint32_t* numbers, std::uint64_t** rows) {
     const std::size_t key_words = kKeyWords != 0 ? kKeyWords : key_words_;
+    const std::uint64_t* const first = slabs_[0];
+    for (std::size_t i = 0; i < misses; ++i) {
+        const std::uint64_t* key = keys + missed[i] * key_words;
+        const std::uint32_t number = find_or_append<kKeyWords>(key);
+        numbers[missed[i]] = number;
+        rows[missed[i]] = row(number);
+    }
+    if (slabs_[0] != first)  // it has grown, which moved it
+        for (std::size_t i = 0; i < count; ++i) rows[i] = row(numbers[i]);
+}
+
+// A new key that its bucket has room for, or slot by slot from there on.
+template <std::size_t kKeyWords>
+std::uint32_t GroupTable::find_or_append(const std::uint64_t* key) {
+    const std::size_t key_words = kKeyWords != 0 ? kKeyWords : key_words_;
+    const std::uint64_t hash = hash_key<kKeyWords>(key, key_words);
     const std::uint32_t tag = tag_of(hash);
-    for (std::uint64_t at = home_of(hash);; at = (at + 1) & mask_) {
+    const std::uint64_t home = home_of(hash);
+    const Slots bucket = slots_at(slots_ + home);
+    const std::uint32_t used = used_of(bucket);
+    if (used < kBucket && match(bucket, tag, ~row_bits_) == 0) return append_at(home + used, tag, key);
+    for (std::uint64_t at = home;; at = (at + 1) & mask_) {
         const std::uint32_t slot = slots_[at];
-        if (slot == 0) {
-            const std::uint32_t number = append(key);
-            slots_[at] = tag | (number + 1);
-            if (size_ * 2 > mask_) grow();
-            return number;
-        }
+        if (slot == 0) return append_at(at, tag, key);
         const std::uint32_t number = (slot & row_bits_) - 1;
         if ((slot & ~row_bits_) == tag && same_key(row(number), key, key_words)) return number;
     }
+}
+
+inline std::uint32_t GroupTable::append_at(std::uint64_t at, std::uint32_t tag, const std::uint64_t* key) {
+    const std::uint32_t number = append(key);
+    slots_[at] = tag | (number + 1);
+    if (size_ * 2 > mask_) grow();
+    return number;
 }
 
 inline std::uint32_t GroupTable::append(const std::uint64_t* key) {
@@ -128,18 +216,6 @@ inline std::uint32_t GroupTable::append(const std::uint64_t* key) {
     for (std::size_t i = 0; i < key_words_; ++i) fresh_row[i] = key[i];
     for (std::size_t i = key_words_; i < stride_; ++i) fresh_row[i] = fresh_[i - key_words_];
     return static_cast<std::uint32_t>(size_++);
-}
-
-void GroupTable::rows(const std::uint32_t* numbers, std::size_t count, std::uint64_t** rows) const {
-    const std::size_t stride = stride_;
-    if (slabs_.size() == 1) {
-        std::uint64_t* const slab = slabs_[0];
-        for (std::size_t i = 0; i < count; ++i) rows[i] = slab + numbers[i] * stride;
-        return;
-    }
-    std::uint64_t* const* const slabs = slabs_.data();
-    for (std::size_t i = 0; i < count; ++i)
-        rows[i] = slabs[numbers[i] >> slab_shift_] + (numbers[i] & slab_mask_) * stride;
 }
 
 // ---- Room

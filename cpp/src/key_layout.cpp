@@ -38,9 +38,17 @@ bool KeyLayout::wide(Type type) {
     return type == Type::int64 || type == Type::decimal || type == Type::timestamp_ms;
 }
 
-KeyLayout::KeyLayout(const std::vector<Type>& types) {
+KeyLayout::KeyLayout(const std::vector<Type>& types, const std::vector<bool>& required) {
     std::vector<unsigned> used;  // by word: bits taken, from the lowest
-    for (const Type type : types) {
+    for (std::size_t i = 0; i < types.size(); ++i) {
+        const Type type = types[i];
+        if (wide(type) && !required.empty() && required[i]) {
+            Field field{type};
+            field.value_word = used.size();
+            used.push_back(kWordBits);
+            fields_.push_back(field);
+            continue;
+        }
         const unsigned bits = bits_of(type);
         std::size_t word = 0;
         while (word < used.size() && used[word] + bits > kWordBits) ++word;
@@ -111,29 +119,26 @@ void KeyLayout::pack(std::size_t field_number, const Column& column, const std::
     } else if (column.type == Type::boolean) {
         const auto* lanes = column.lanes<std::uint8_t>();
         put([=](std::int32_t row) { return static_cast<std::uint64_t>(lanes[row]) + 1; });
-    } else if (column.null_count == 0) {
-        const auto* lanes = column.lanes<std::int64_t>();
-        std::uint64_t* values = keys + field.value_word;
-        put([](std::int32_t) { return std::uint64_t{1}; });
-        for (std::size_t i = 0; i < count; ++i)
-            values[i * words] = static_cast<std::uint64_t>(lanes[rows[i]]) ^ kSign64;
     } else {
-        put([](std::int32_t) { return std::uint64_t{1}; });
-        const auto* lanes = column.lanes<std::int64_t>();
+        if (field.mask != 0) put([](std::int32_t) { return std::uint64_t{1}; });
+        const auto* lanes = column.lanes<std::uint64_t>();
         std::uint64_t* values = keys + field.value_word;
-        for (std::size_t i = 0; i < count; ++i)
-            values[i * words] =
-                column.valid(rows[i]) ? static_cast<std::uint64_t>(lanes[rows[i]]) ^ kSign64 : 0;
+        if (column.null_count == 0)
+            for (std::size_t i = 0; i < count; ++i) values[i * words] = lanes[rows[i]];
+        else
+            for (std::size_t i = 0; i < count; ++i)
+                values[i * words] = column.valid(rows[i]) ? lanes[rows[i]] : 0;
     }
 }
 
 bool KeyLayout::present(const Field& field, const std::uint64_t* key) {
-    return ((key[field.word] >> field.shift) & field.mask) != 0;
+    return field.mask == 0 || ((key[field.word] >> field.shift) & field.mask) != 0;
 }
 
 // A present value as an unsigned number; for codes the code, for others in the order of the values.
 std::uint64_t KeyLayout::ordinal(const Field& field, const std::uint64_t* key) {
-    return wide(field.type) ? key[field.value_word] : ((key[field.word] >> field.shift) & field.mask) - 1;
+    return wide(field.type) ? key[field.value_word] ^ kSign64
+                            : ((key[field.word] >> field.shift) & field.mask) - 1;
 }
 
 void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* key, const Dictionary* texts,

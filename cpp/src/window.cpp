@@ -4,6 +4,7 @@
 #include "omnistream/window.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -52,6 +53,12 @@ Status Window::Impl::bind_column(const Batch& batch, const std::string& name, Ty
     return {};
 }
 
+// As keys: what is required has no way to say that it is null.
+bool Window::Impl::fits(const Column& column, const std::string& key) const {
+    return column.null_count == 0 ||
+           std::find(spec.required.begin(), spec.required.end(), key) == spec.required.end();
+}
+
 Status Window::Impl::bind_times(const Batch& batch) {
     OMNI_RETURN_NOT_OK(bind_column(batch, spec.time_column, Type::timestamp_ms, &time_));
     placed_by_ms_ = time_->lanes<std::int64_t>();
@@ -78,7 +85,12 @@ Status Window::Impl::bind(const Batch& batch) {
         OMNI_RETURN_NOT_OK(bind_column(batch, name, Type::dictionary, &column));
         codes.meet(column->dictionary);
     }
-    for (Key& key : keys_) OMNI_RETURN_NOT_OK(bind_column(batch, key.column, key.type, &key.bound));
+    for (Key& key : keys_) {
+        OMNI_RETURN_NOT_OK(bind_column(batch, key.column, key.type, &key.bound));
+        if (!fits(*key.bound, key.column))
+            return {Code::schema,
+                    "window '" + spec.name + "': column '" + key.column + "' is required and holds nulls"};
+    }
     for (Input& input : inputs_)
         OMNI_RETURN_NOT_OK(bind_column(batch, input.column, input.type, &input.bound));
     for (ItemColumn& items : items_)
@@ -116,14 +128,47 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
         OMNI_RETURN_NOT_OK(failed_);
     }
 
-    for (Input& input : inputs_) gather(input, order_, placed, input.values);
+    for (Input& input : inputs_) gather(&input, block_rows_, placed, consecutive_);
     for (Weighing& weighing : weighings_)
         if (!weighing.all_one)
             weigh(
                 weighing.bound,
                 weighing.condition < 0 ? nullptr : &conditions_[static_cast<std::size_t>(weighing.condition)],
-                order_, placed, weighing.weights);
+                block_rows_, placed, weighing.weights);
+    OMNI_RETURN_NOT_OK(add(placed));
+    counts.aggregated += static_cast<std::int64_t>(placed);
+    return {};
+}
+
+// The block to its groups: what is plain in one pass, then one accumulator after the other.
+Status Window::Impl::add(std::size_t placed) {
+    const Accumulator* plain_count = nullptr;
+    const Accumulator* plain[kMostPlain];
+    PlainSum sums[kMostPlain];
+    std::size_t sum_count = 0;
+    const auto is_plain = [&](const Accumulator& accumulator) {
+        if (!weighings_[accumulator.weighing].all_one) return false;
+        if (accumulator.add == Add::count && (plain_count == nullptr || plain_count == &accumulator)) {
+            plain_count = &accumulator;
+            return true;
+        }
+        if (accumulator.add != Add::sum || sum_count == kMostPlain) return false;
+        plain[sum_count] = &accumulator;
+        sums[sum_count++] = {accumulator.word, inputs_[accumulator.input].values};
+        return true;
+    };
+    const auto add_plainly = [&]() -> Status {
+        if (plain_count == nullptr && sum_count == 0) return {};
+        const unsigned overflowed =
+            add_plain(words_, placed, plain_count == nullptr ? nullptr : &plain_count->word, sums, sum_count);
+        if (overflowed != 0)
+            return failed_ = overflow(*plain[static_cast<std::size_t>(std::countr_zero(overflowed))]);
+        plain_count = nullptr;
+        sum_count = 0;
+        return {};
+    };
     for (const Accumulator& accumulator : accumulators_) {
+        if (is_plain(accumulator)) continue;
         const Weighing& weighing = weighings_[accumulator.weighing];
         const std::int8_t* weights = weighing.all_one ? nullptr : weighing.weights;
         if (accumulator.add == Add::carried || accumulator.add == Add::told) continue;
@@ -142,14 +187,32 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
         if (add_block(accumulator.add, words_, accumulator.word, placed, values, weights))
             return failed_ = overflow(accumulator);
     }
-    counts.aggregated += static_cast<std::int64_t>(placed);
-    return {};
+    return add_plainly();
 }
 
 Status Window::Impl::overflow(const Accumulator& accumulator) const {
     return {Code::state, "window '" + spec.name + "': measure '" + accumulator.measure + "' overflows: the " +
                              (accumulator.add == Add::squares ? "sum of squares does not fit 128 bits"
                                                               : "sum does not fit 64 bits")};
+}
+
+// Places a block of consecutive rows that all fall into one window, none late: nothing is to be moved then.
+bool Window::Impl::place_in_one(const std::int32_t* rows, const std::int64_t* watermarks_ms,
+                                std::size_t count, std::int64_t closed_ms) {
+    if (rows[count - 1] - rows[0] != static_cast<std::int32_t>(count) - 1) return false;
+    const std::int64_t watermark_ms = std::max(watermarks_ms[count - 1], closed_ms);
+    const std::int64_t* times_ms = placed_by_ms_ + rows[0];
+    Slice* slice = slice_near(times_ms[count - 1], watermark_ms);
+    if (slice == nullptr || slice->final_ms <= watermark_ms) return false;
+    const auto start_ms = static_cast<std::uint64_t>(slice->start_ms);
+    const std::uint64_t size_ms = static_cast<std::uint64_t>(slice->end_ms) - start_ms;
+    bool outside = false;
+    for (std::size_t i = 0; i < count; ++i)
+        outside |= static_cast<std::uint64_t>(times_ms[i]) - start_ms >= size_ms;
+    if (outside) return false;
+    runs_.push_back({slice, 0, static_cast<std::uint32_t>(count)});
+    near_misses_ = 0;
+    return true;
 }
 
 // Places a block in which no row is late, if its rows fall into few slices: a pass without branches for each
@@ -197,7 +260,9 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
     const std::int64_t* times_ms = placed_by_ms_;
     const std::int64_t closed_ms = closed_ms_of(owner_);
     runs_.clear();
-    if (place_at_a_glance(rows, watermarks_ms, count, closed_ms)) return count;
+    consecutive_ = place_in_one(rows, watermarks_ms, count, closed_ms);
+    block_rows_ = consecutive_ ? rows : order_;
+    if (consecutive_ || place_at_a_glance(rows, watermarks_ms, count, closed_ms)) return count;
     std::size_t placed = 0;
     touched_.clear();
     for (std::size_t i = 0; i < count; ++i) {
@@ -240,20 +305,25 @@ std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* wa
 // The groups of the block's rows in one window, made where they are new.
 void Window::Impl::look_up(const Run& run) {
     Slice* slice = run.slice;
-    const std::int32_t* rows = order_ + run.begin;
+    const std::int32_t* rows = block_rows_ + run.begin;
     const std::size_t count = run.count;
-    layout_.start(key_words_.data(), count);
-    for (std::size_t i = 0; i < keys_.size(); ++i) {
-        const Key& key = keys_[i];
-        layout_.pack(i, *key.bound, rows, count, key.codes == nullptr ? nullptr : key.codes->translation(),
-                     slice->key_texts[i].get(), key_words_.data());
+    const std::uint64_t* key_words =
+        consecutive_ && !keys_.empty() ? layout_.keys_in_place(*keys_[0].bound, rows[0]) : nullptr;
+    if (key_words == nullptr) {
+        key_words = key_words_.data();
+        layout_.start(key_words_.data(), count);
+        for (std::size_t i = 0; i < keys_.size(); ++i) {
+            const Key& key = keys_[i];
+            layout_.pack(i, *key.bound, rows, count,
+                         key.codes == nullptr ? nullptr : key.codes->translation(), slice->key_texts[i].get(),
+                         key_words_.data());
+        }
     }
     std::uint32_t* groups = group_ + run.begin;
     const std::size_t known = slice->groups.size();
-    slice->groups.find_or_insert(key_words_.data(), count, groups);
+    slice->groups.find_or_insert(key_words, count, groups, words_ + run.begin);
     own_from(slice, known, owner_);
     slice->changed = true;
-    slice->groups.rows(groups, count, words_ + run.begin);
 }
 
 // ---- The face

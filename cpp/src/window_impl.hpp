@@ -162,7 +162,7 @@ private:
         std::uint32_t next_in_block = 0;  // and where the next one goes in order_
     };
 
-    // The rows of the current block that fall into one window: order_[begin, begin + count).
+    // The rows of the current block that fall into one window: block_rows_[begin, begin + count).
     struct Run {
         Slice* slice;
         std::uint32_t begin;
@@ -215,11 +215,15 @@ private:
     // The path of a row
     Status bind(const Batch& batch);
     Status bind_times(const Batch& batch);
+    [[nodiscard]] bool fits(const Column& column, const std::string& key) const;
     Status bind_column(const Batch& batch, const std::string& name, Type type, const Column** column) const;
     Status push_block(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
     std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
+    bool place_in_one(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+                      std::int64_t closed_ms);
+    Status add(std::size_t placed);
     bool place_at_a_glance(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
                            std::int64_t closed_ms);
     void look_up(const Run& run);
@@ -400,6 +404,8 @@ private:
     Slice* slice_of_[GroupTable::kBlock];
     std::int32_t placed_[GroupTable::kBlock];
     std::int32_t order_[GroupTable::kBlock];
+    const std::int32_t* block_rows_ = order_;  // in this order; those of the batch if all are in one window
+    bool consecutive_ = false;                 // and one follows the other
     std::uint32_t group_[GroupTable::kBlock];
     std::uint64_t* words_[GroupTable::kBlock];
     std::vector<std::uint64_t> key_words_;

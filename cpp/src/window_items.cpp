@@ -114,7 +114,7 @@ bool Window::Impl::add_items(const Run& run, std::size_t number) {
     for (std::size_t i = run.begin; i < run.begin + run.count; ++i) {
         const std::int64_t weight = weighing.all_one ? 1 : weighing.weights[i];
         if (weight == 0) continue;
-        const std::int32_t row = order_[i];
+        const std::int32_t row = block_rows_[i];
         const std::uint64_t group = group_[i];
         std::uint64_t* key = key_words_.data() + count * width;
         switch (column.kind) {

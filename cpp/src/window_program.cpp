@@ -1,5 +1,6 @@
 // What a window does with a row, worked out once: the specification is checked, and measures are compiled to
 // accumulators.
+#include <algorithm>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -101,6 +102,13 @@ Type result_type(Operation operation, Type column) {
     }
 }
 
+std::vector<bool> required_keys(const WindowSpec& spec) {
+    std::vector<bool> required;
+    for (const std::string& key : spec.keys)
+        required.push_back(std::find(spec.required.begin(), spec.required.end(), key) != spec.required.end());
+    return required;
+}
+
 }  // namespace
 
 Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vector<Type> measure_types)
@@ -108,7 +116,7 @@ Window::Impl::Impl(WindowSpec spec_given, std::vector<Type> key_types, std::vect
       measure_types_(std::move(measure_types)),
       key_types_(std::move(key_types)),
       valid_(check()),
-      layout_(key_types_) {
+      layout_(key_types_, required_keys(spec)) {
     if (!valid_.ok()) return;
     key_width_ = layout_.words() + (in_sessions() ? 1 : 0);
     if (spec.kind == WindowKind::calendar) calendar_ = Calendar(spec.unit, spec.offset_ms, spec.zone);

@@ -320,6 +320,10 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
     for (std::size_t i = 0; i < keys_.size(); ++i)
         OMNI_RETURN_NOT_OK(find_column(groups, "groups", "key " + keys_[i].column,
                                        is_text(keys_[i].type) ? Type::string : keys_[i].type, &keys[i]));
+    for (std::size_t i = 0; i < keys_.size(); ++i)
+        if (!fits(*keys[i], keys_[i].column))
+            return {Code::state,
+                    "the window snapshot has a null '" + keys_[i].column + "', which is required by now"};
     std::vector<const Column*> words;
     for (const Accumulator& accumulator : accumulators_) {
         OMNI_RETURN_NOT_OK(

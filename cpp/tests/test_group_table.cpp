@@ -30,8 +30,7 @@ void check_against_map(std::size_t key_words, std::size_t keys, std::uint64_t (*
             const std::uint64_t key = spread(random() % keys);
             for (std::size_t word = 0; word < key_words; ++word) block.push_back(word == 0 ? key : key % 7);
         }
-        table.find_or_insert(block.data(), count, numbers);
-        table.rows(numbers, count, rows);
+        table.find_or_insert(block.data(), count, numbers, rows);
         for (std::size_t i = 0; i < count; ++i) {
             const auto key = block.begin() + static_cast<std::ptrdiff_t>(i * key_words);
             const auto next = static_cast<std::uint32_t>(model.size());

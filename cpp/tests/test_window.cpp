@@ -879,6 +879,65 @@ void test_snapshot_refused() {
     CHECK(closed_by(&sales, kMost) == "0 60000 a 3\n");
 }
 
+// A key that holds no null is its own key words, and blocks of consecutive rows are read where they stand:
+// both give what the long way gives, and each takes the other's state.
+void test_required_keys() {
+    const std::vector<Measure> measures = {
+        {"rows", Operation::count, "", {}},     {"units", Operation::sum, "units", {}},
+        {"least", Operation::min, "units", {}}, {"amount", Operation::sum, "amount", {}},
+        {"mean", Operation::mean, "units", {}}, {"kinds", Operation::distinct, "customer", {}}};
+    for (const std::vector<std::string>& keys :
+         {std::vector<std::string>{"store"}, std::vector<std::string>{"sku", "store"}}) {
+        WindowSpec spec = minutes(keys, measures);
+        spec.name = "sales";
+        WindowSpec strict = spec;
+        strict.required = {"store", "event_time"};
+        Dictionaries dictionaries;
+        std::mt19937_64 random(7);
+        std::vector<Row> rows;
+        constexpr std::int64_t kExtremes[] = {kLeast, kMost, 0, -1};
+        for (std::int64_t i = 0; i < 3'000; ++i) {
+            const auto store = static_cast<std::int64_t>(random() % 40);
+            rows.push_back({.time_ms = i * 50,
+                            .sku = random() % 2 == 0 ? "a" : "b",
+                            .customer = std::to_string(random() % 5),
+                            .store = store < 4 ? kExtremes[store] : store * 1'000'003,
+                            .units = static_cast<std::int64_t>(random() % 100) - 50,
+                            .amount = static_cast<std::int64_t>(random() % 1'000)});
+        }
+        Window whole = window(strict);
+        Window apart = window(spec);
+        push(&whole, rows, dictionaries);
+        CleanBatch clean = clean_batch(rows, dictionaries);
+        const std::vector<std::int32_t> all(clean.rows.begin(), clean.rows.end());
+        for (const std::int32_t odd : {0, 1}) {  // rows that do not follow one another
+            clean.rows.clear();
+            for (const std::int32_t row : all)
+                if (row % 2 == odd) clean.rows.push_back(row);
+            clean.watermark_ms.assign(clean.rows.size(), kLeast);
+            std::vector<std::int32_t> late;
+            CHECK(apart.push(clean, &late).ok() && late.empty());
+        }
+        Window taken = window(spec);
+        CHECK(taken.restore(snapshot_of(whole)).ok());
+        Window given = window(strict);
+        CHECK(given.restore(snapshot_of(apart)).ok());
+        CHECK(whole.memory_bytes() <= apart.memory_bytes());
+        const std::string expected = closed_by(&apart, kMost);
+        CHECK(closed_by(&whole, kMost) == expected);
+        CHECK(closed_by(&taken, kMost) == expected);
+        CHECK(closed_by(&given, kMost) == expected);
+
+        std::vector<std::int32_t> late;
+        Window open = window(strict);
+        const Status refused = open.push(clean_batch({{.store = std::nullopt}}, dictionaries), &late);
+        CHECK(refused.code() == Code::schema && refused.message().find("'store'") != std::string::npos);
+        Window nullable = window(spec);
+        push(&nullable, {{.store = std::nullopt}}, dictionaries);
+        CHECK(open.restore(snapshot_of(nullable)).code() == Code::state);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -895,6 +954,7 @@ int main() {
     test_model();
     test_many_groups();
     test_any_batching_of_any_kind();
+    test_required_keys();
     test_snapshot_refused();
     return report("window");
 }

@@ -34,7 +34,8 @@ struct Input {
     std::string column;
     Type type = Type::int64;
     const Column* bound = nullptr;
-    std::int64_t values[GroupTable::kBlock];
+    const std::int64_t* values = nullptr;  // of the block: in the column itself, or
+    std::int64_t gathered[GroupTable::kBlock];
 };
 
 // A condition, and the weight of each code of the dictionary that its column has now.
@@ -56,8 +57,9 @@ struct Weighing {
     std::int8_t weights[GroupTable::kBlock];
 };
 
-// `batch_rows` are row numbers of the batch; `condition` may be null, `column` too.
-void gather(const Input& input, const std::int32_t* batch_rows, std::size_t count, std::int64_t* values);
+// `batch_rows` are row numbers of the batch; consecutive ones need no gathering. `condition` may be null,
+// `column` too.
+void gather(Input* input, const std::int32_t* batch_rows, std::size_t count, bool consecutive);
 void weigh(const Column* column, const BoundCondition* condition, const std::int32_t* batch_rows,
            std::size_t count, std::int8_t* weights);
 
@@ -65,6 +67,15 @@ void weigh(const Column* column, const BoundCondition* condition, const std::int
 // overflowed: the loop goes on to its end, for the job ends then.
 [[nodiscard]] bool add_block(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
                              const std::int64_t* values, const std::int8_t* weights);
+// Counts and sums in which every row weighs 1, in one pass, so that a row is fetched once. Returns a bit for
+// each sum that overflowed, the lowest for the first.
+inline constexpr std::size_t kMostPlain = 4;
+struct PlainSum {
+    std::size_t word;
+    const std::int64_t* values;
+};
+[[nodiscard]] unsigned add_plain(std::uint64_t* const* rows, std::size_t count, const std::size_t* count_word,
+                                 const PlainSum* sums, std::size_t sum_count);
 // first, last: the earliest or latest of the values and the group's own; of one time the smallest or largest.
 void add_block_by_time(Add add, std::uint64_t* const* rows, std::size_t word, std::size_t count,
                        const std::int64_t* values, const std::int64_t* times, const std::int8_t* weights);

@@ -21,9 +21,14 @@ public:
     // Each new row is its key, then a copy of `fresh`.
     GroupTable(std::size_t key_words, std::vector<std::uint64_t> fresh);
 
-    // numbers[i] becomes the number of the row whose key is keys[i * key_words ...]; a key not seen yet gets
-    // the next number. count <= kBlock.
-    void find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers);
+    // numbers[i] becomes the number of the row whose key is keys[i * key_words ...], and rows[i] that row; a
+    // key not seen yet gets the next number. count <= kBlock.
+    void find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                        std::uint64_t** rows);
+    void find_or_insert(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers) {
+        std::uint64_t* rows[kBlock];
+        find_or_insert(keys, count, numbers, rows);
+    }
     void reserve(std::size_t rows);
     // Room for so many rows is made at once when it is seen that the table grows at all.
     void expect(std::size_t rows) { expected_ = rows; }
@@ -36,17 +41,24 @@ public:
     [[nodiscard]] const std::uint64_t* row(std::size_t number) const {
         return slabs_[number >> slab_shift_] + (number & slab_mask_) * stride_;
     }
-    // Those of many numbers.
-    void rows(const std::uint32_t* numbers, std::size_t count, std::uint64_t** rows) const;
     [[nodiscard]] std::int64_t memory_bytes() const;
 
 private:
     static constexpr std::uint64_t kBucket = 4;  // slots
 
+    struct Probe;
     template <std::size_t kKeyWords>
-    void probe_block(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers);
+    void probe_cached(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                      std::uint64_t** rows);
     template <std::size_t kKeyWords>
-    std::uint32_t find_or_append(const std::uint64_t* key, std::uint64_t hash);
+    void probe_fetching(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                        std::uint64_t** rows);
+    template <std::size_t kKeyWords>
+    void find_missed(const std::uint64_t* keys, std::size_t count, const std::uint32_t* missed,
+                     std::size_t misses, std::uint32_t* numbers, std::uint64_t** rows);
+    template <std::size_t kKeyWords>
+    std::uint32_t find_or_append(const std::uint64_t* key);
+    std::uint32_t append_at(std::uint64_t at, std::uint32_t tag, const std::uint64_t* key);
     std::uint32_t append(const std::uint64_t* key);
     void make_room();
     void grow();

@@ -13,12 +13,13 @@
 namespace omnistream {
 
 // A narrow value (a code, an int32, a bool) is a bit field that is 0 for null and else the value plus 1, as
-// an unsigned number in the order of the values; 64-bit values take a word of their own and a one-bit field
-// that says they are there. Two codes share one word, so the usual key (sku x channel, sku x store) is 8
-// bytes.
+// an unsigned number in the order of the values; 64-bit values take a word of their own and, unless they are
+// required, a one-bit field that says they are there. Two codes share one word, so the usual key (sku x
+// channel, sku x store) is 8 bytes, and a required int64 is its own key.
 class KeyLayout {
 public:
-    explicit KeyLayout(const std::vector<Type>& types);
+    // `required`, when it is not empty, says by field which never hold a null.
+    explicit KeyLayout(const std::vector<Type>& types, const std::vector<bool>& required = {});
 
     // float64 and binary columns are no keys.
     [[nodiscard]] static bool accepts(Type type) { return type != Type::float64 && type != Type::binary; }
@@ -26,6 +27,12 @@ public:
     [[nodiscard]] std::size_t words() const { return words_; }
     [[nodiscard]] std::size_t fields() const { return fields_.size(); }
 
+    // Where the keys of consecutive rows of a batch, from `row` on, stand in its columns as they are; else
+    // null.
+    [[nodiscard]] const std::uint64_t* keys_in_place(const Column& first_field, std::int32_t row) const {
+        const bool whole = fields_.size() == 1 && words_ == 1 && wide(fields_[0].type);
+        return whole ? first_field.lanes<std::uint64_t>() + row : nullptr;
+    }
     // Before the fields of `count` keys are put: keys of no field are all zero.
     void start(std::uint64_t* keys, std::size_t count) const {
         if (fields_.empty()) std::fill_n(keys, count, std::uint64_t{0});
@@ -51,8 +58,8 @@ private:
         Type type;
         std::size_t word = 0;  // of the bit field; for a 64-bit value, of the bit that says it is there
         unsigned shift = 0;
-        bool first = false;  // of its word
-        std::uint64_t mask = 0;
+        bool first = false;          // of its word
+        std::uint64_t mask = 0;      // 0: a required value of 64 bits
         std::size_t value_word = 0;  // of a 64-bit value
     };
     [[nodiscard]] static bool wide(Type type);

@@ -84,7 +84,8 @@ struct WindowSpec {
     // windows.
     std::string original_time;
     Condition corrections = {};
-    std::vector<std::string> keys;  // dictionary, int32, int64, bool, timestamp or string columns
+    std::vector<std::string> keys;      // dictionary, int32, int64, bool, timestamp or string columns
+    std::vector<std::string> required;  // columns that hold no null: as keys they take less room
     std::vector<Measure> measures;
 };
 
