@@ -6,12 +6,9 @@ of them. docs/job.md lists every key. The readers stand in the order of the file
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
-import re
 import tomllib
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -28,22 +25,14 @@ from omnistream.kafka_tables import (
     read_topic,
 )
 from omnistream.measures import (
-    MOST_TOP,
     Condition,
     Lifecycle,
-    MeasureError,
     MeasureSpec,
-    misfit,
-    named_measure,
-    parse_condition,
-    parse_measure,
 )
-from omnistream.mistakes import Problems, Table, did_you_mean, one_of, quoted
+from omnistream.mistakes import Problems, Table, did_you_mean, need_column, one_of, quoted, some_of
 from omnistream.rules import RuleSpec, read_rule
 from omnistream.schema import BUILTIN, Schema
 from omnistream.spec import (
-    DAY_MS,
-    INTERVAL_COLUMNS,
     METRICS_PORT,
     REJECTS,
     ROWS,
@@ -63,11 +52,10 @@ from omnistream.spec import (
     StateSpec,
     TimeSpec,
     WindowSpec,
-    early_columns,
     schema_columns,
     with_amounts,
 )
-from omnistream.time_zone import zone_offsets
+from omnistream.window_tables import KEY_TYPES, Outputs, read_window
 
 # A job's types and its readers come from one place.
 __all__ = [
@@ -94,17 +82,7 @@ __all__ = [
     "parse_job",
 ]
 
-# A calendar window is a tumbling one, to those who write jobs.
-_KEYS_OF_KIND = {
-    "tumbling": ("size", "offset", "time_zone", "allowed_lateness"),
-    "hopping": ("size", "offset", "hop", "allowed_lateness"),
-    "session": ("gap", "allowed_lateness"),
-    "global": ("ttl",),
-}
-_CALENDAR_SIZE = re.compile(r"1\s*(?:(day|week|month)|d)")
-_SHORTEST_DAYS = {"day": 1, "week": 7, "month": 28}
 _ORDER_SCHEMAS = ("order", "order_flat")
-_KEY_TYPES = ("dictionary", "string", "int32", "int64", "bool", "timestamp")
 _COUNTED_TYPES = ("int64", "decimal")
 # More than any machine has cores to spare for decode.
 MAX_THREADS = 256
@@ -187,8 +165,8 @@ def parse_job(
     duplicates = None if duplicates_table is None else _read_duplicates(duplicates_table, columns)
     clean.finish()
 
-    outputs = _Outputs(row_columns)
-    windows = [_read_window(table, outputs, lifecycle, sales) for table in top.tables("window")]
+    outputs = Outputs(row_columns)
+    windows = [read_window(table, outputs, lifecycle, sales) for table in top.tables("window")]
     if sales is not None and not any(window.original_time == SALE_TIME for window in windows):
         what = "is not used: no window looks up when a sale was"
         top.add("lifecycle.sale_key", what, 'add correct = "original_sale" to a window, or remove it')
@@ -342,7 +320,7 @@ def _read_time(
     table: Table, schema: Schema | None, columns: Mapping[str, str], source: SourceSpec | None
 ) -> TimeSpec:
     column = table.text("column", default="event_time")
-    _need_column(table, "column", column, columns, ("timestamp",))
+    need_column(table, "column", column, columns, ("timestamp",))
     field = next((field for field in schema.fields if field.name == column), None) if schema else None
     if field is not None and not field.required and field.default is None:
         table.add("column", f"{quoted(column)} may be null, and every row needs a time",
@@ -371,9 +349,9 @@ def _read_amount(top: Table, use: str, columns: Mapping[str, str]) -> AmountSpec
     unit_price = table.text("unit_price", default="unit_price")
     discount = table.text("discount", default="discount" if "discount" in columns else "")
     table.finish()
-    _need_column(table, "quantity", quantity, columns, ("int32", "int64"))
-    _need_column(table, "unit_price", unit_price, columns, ("decimal",))
-    _need_column(table, "discount", discount, columns, ("decimal",))
+    need_column(table, "quantity", quantity, columns, ("int32", "int64"))
+    need_column(table, "unit_price", unit_price, columns, ("decimal",))
+    need_column(table, "discount", discount, columns, ("decimal",))
     for name in ("gross_amount", "amount"):
         if name in columns:
             top.add("amount", f"the schema has a column {quoted(name)} already", "name that field otherwise")
@@ -394,7 +372,7 @@ def _read_lifecycle(table: Table, columns: Mapping[str, str]) -> tuple[Lifecycle
     if "sale_key" in table:
         key = table.texts("sale_key", single=True)
         for column in key:
-            _need_column(table, "sale_key", column, columns, _KEY_TYPES)
+            need_column(table, "sale_key", column, columns, KEY_TYPES)
         within_ms = table.duration("remember", "30d", "30d", positive=True)
         corrections = (*lifecycle.returned, *lifecycle.cancelled)
         sales = SalesSpec(key, within_ms, Condition(lifecycle.column, lifecycle.sold, corrections))
@@ -407,200 +385,14 @@ def _read_lifecycle(table: Table, columns: Mapping[str, str]) -> tuple[Lifecycle
 def _read_duplicates(table: Table, columns: Mapping[str, str]) -> DuplicatesSpec:
     key = table.texts("key", default=("event_id",), single=True)
     for column in key:
-        _need_column(table, "key", column, columns, _KEY_TYPES)
+        need_column(table, "key", column, columns, KEY_TYPES)
     within_ms = table.duration("within", "1h", "1h", positive=True)
     table.finish()
     return DuplicatesSpec(key, within_ms)
 
 
-class _Outputs:
-    """The outputs read so far by name, with the types of their columns; None where a mistake hides them."""
-
-    def __init__(self, row_columns: dict[str, str]) -> None:
-        self.columns: dict[str, dict[str, str] | None] = {ROWS: row_columns or None}
-
-    def claim(self, table: Table) -> str:
-        """Return the name of a new output."""
-        name = table.text("name", example="sales")
-        if name == REJECTS:
-            table.add("name", '"rejects" is where rejected rows go', "take another name")
-        elif name in self.columns:
-            table.add("name", f"{quoted(name)} is taken", "give every window and derive a name of its own")
-        return name
-
-
-def _read_window(
-    table: Table, outputs: _Outputs, lifecycle: Lifecycle, sales: SalesSpec | None
-) -> WindowSpec:
-    columns = outputs.columns[ROWS] or {}
-    before = len(table.problems.lines)
-    name = outputs.claim(table)
-    interval = _read_interval(table)
-    early_ms = _read_emission(table)
-    original_time, corrections = _read_correction(table, interval["kind"], lifecycle, sales, columns)
-    keys = table.texts("keys", single=True)
-    for key in keys:
-        _need_column(table, "keys", key, columns, _KEY_TYPES)
-    read = [_measure_text(table, text, lifecycle) for text in table.texts("measures", single=True)]
-    read += [_measure_table(each, lifecycle) for each in table.tables("measure")]
-    measures = [(place, measure) for place, measure in read if measure is not None]
-    if not read and "measures" not in table:
-        table.add("measures", "is missing", 'add measures = ["count", "units_net"]')
-    table.finish()
-    taken = {*(() if interval["kind"] == "global" else INTERVAL_COLUMNS), *keys}
-    taken |= set(early_columns(interval["kind"])) if early_ms else set()
-    for place, measure in measures:
-        mistake = misfit(measure, columns) if columns else None
-        if mistake:
-            table.problems.add(place, *mistake)
-        for column in measure.output_columns(columns):
-            if column in taken:
-                table.problems.add(
-                    place,
-                    f"another column is named {quoted(column)}",
-                    f'name it: "... as {measure.name}_2"',
-                )
-            taken.add(column)
-    window = WindowSpec(
-        early_ms=early_ms,
-        original_time=original_time,
-        corrections=corrections,
-        name=name,
-        keys=keys,
-        measures=tuple(measure for _, measure in measures),
-        **interval,
-    )
-    if name:
-        sound = columns and len(table.problems.lines) == before
-        outputs.columns.setdefault(name, window.output_columns(columns) if sound else None)
-    return window
-
-
-def _read_interval(table: Table) -> dict[str, Any]:
-    """Return what a `WindowSpec` says of its intervals."""
-    kind: Any = table.text("kind", default="tumbling", choices=tuple(_KEYS_OF_KIND))
-    own = _KEYS_OF_KIND[kind]
-    for key in ("size", "hop", "offset", "time_zone", "gap", "ttl", "allowed_lateness"):
-        if key not in own and table.take(key) is not None:
-            other = {"hop": "hopping", "gap": "session", "ttl": "global"}.get(key)
-            fix = f"add kind = {quoted(other)}, or remove it" if other else "remove it"
-            table.add(key, f"makes no sense with kind = {quoted(kind)}", fix)
-    if kind == "global":
-        if "ttl" not in table:
-            return {"kind": kind, "size_ms": 0}
-        # A key that goes when it has been silent for so long, and may come again, is a session.
-        ttl_ms = table.duration("ttl", None, "90d", positive=True)
-        return {"kind": "session", "size_ms": 0, "gap_ms": ttl_ms}
-    allowed_lateness_ms = table.duration("allowed_lateness", "0s", "10m")
-    if kind == "session":
-        gap_ms = table.duration("gap", None, "30m", positive=True)
-        return {"kind": kind, "size_ms": 0, "gap_ms": gap_ms, "allowed_lateness_ms": allowed_lateness_ms}
-    offset_ms = table.duration("offset", "0s", "6h")
-    size = _CALENDAR_SIZE.fullmatch(str(table.values.get("size", "")))
-    if kind == "tumbling" and ((size and size[1]) or "time_zone" in table):
-        calendar = _read_calendar(table, (size[1] or "day") if size else "", offset_ms)
-        return {**calendar, "allowed_lateness_ms": allowed_lateness_ms}
-    size_ms = table.duration("size", None, "1m", positive=True)
-    hop_ms = table.duration("hop", None, "10s", positive=True) if kind == "hopping" else 0
-    if hop_ms > size_ms > 1:
-        table.add("hop", "is longer than size, so that no window holds what lies between", "shorten it")
-    if size_ms > 1 and offset_ms >= (hop_ms or size_ms):
-        key = "hop" if hop_ms else "size"
-        table.add("offset", f"is not shorter than {key}", "write the part of it that is left over")
-    return {
-        "kind": kind,
-        "size_ms": size_ms,
-        "hop_ms": hop_ms,
-        "offset_ms": offset_ms,
-        "allowed_lateness_ms": allowed_lateness_ms,
-    }
-
-
-def _read_emission(table: Table) -> int:
-    """Return the interval of early results, 0 for final ones only."""
-    emit = table.text("emit", default="final", choices=("final", "early"))
-    if emit == "final":
-        if table.take("every") is not None:
-            table.add("every", 'makes no sense with emit = "final"', 'add emit = "early", or remove it')
-        return 0
-    return table.duration("every", None, "10s", positive=True)
-
-
-def _read_correction(
-    table: Table, kind: str, lifecycle: Lifecycle, sales: SalesSpec | None, columns: Mapping[str, str]
-) -> tuple[str, Condition | None]:
-    """Return the column that says when the sale was, and which rows correct one; neither by default."""
-    correct = table.text("correct", default="where_it_occurs", choices=("where_it_occurs", "original_sale"))
-    if correct == "where_it_occurs":
-        if table.take("original_time") is not None:
-            table.add("original_time", "is not used", 'add correct = "original_sale", or remove it')
-        return "", None
-    original_time = SALE_TIME
-    if sales is None or "original_time" in table:
-        original_time = table.text("original_time", example="sold_at")
-        _need_column(table, "original_time", original_time, columns, ("timestamp",))
-    _need_column(table, "correct", lifecycle.column, columns, ("dictionary",))
-    if kind in ("session", "global"):
-        table.add("correct", f"a {kind} window is of no fixed time", "remove it, or take another kind")
-    if not (*lifecycle.returned, *lifecycle.cancelled):
-        table.add("correct", "no event type is a correction", "name some under [lifecycle]")
-    return original_time, Condition(lifecycle.column, (*lifecycle.returned, *lifecycle.cancelled))
-
-
-def _read_calendar(table: Table, unit: str, offset_ms: int) -> dict[str, Any]:
-    table.take("size")
-    if not unit:
-        what = f"{quoted(table.values.get('size', ''))} is not a day, a week or a month of a time zone"
-        table.add("size", what, 'write "1 day", "1 week" or "1 month", or remove time_zone')
-        unit = "day"
-    if offset_ms >= _SHORTEST_DAYS[unit] * DAY_MS:
-        table.add("offset", f"is not shorter than every {unit}", "write the part of it that is left over")
-    time_zone = table.text("time_zone", default="UTC", example="Asia/Shanghai")
-    try:
-        zone_offsets(time_zone)
-    except (KeyError, ValueError, OSError):
-        near = difflib.get_close_matches(time_zone, zoneinfo.available_timezones(), n=1)
-        fix = f"did you mean {quoted(near[0])}?" if near else 'write one such as "Asia/Shanghai"'
-        if not zoneinfo.available_timezones():
-            fix = "this system has none: pip install tzdata"
-        table.add("time_zone", f"{quoted(time_zone)} is not a time zone", fix)
-    return {"kind": "calendar", "size_ms": 0, "unit": unit, "time_zone": time_zone, "offset_ms": offset_ms}
-
-
-def _measure_text(table: Table, text: str, lifecycle: Lifecycle) -> tuple[str, MeasureSpec | None]:
-    place = table.at("measures")
-    try:
-        return place, parse_measure(text, lifecycle)
-    except MeasureError as error:
-        table.problems.add(place, error.what, error.fix)
-        return place, None
-
-
-def _measure_table(table: Table, lifecycle: Lifecycle) -> tuple[str, MeasureSpec | None]:
-    """One [[window.measure]]: the same parts, spelled out."""
-    op, column = table.text("op", example="sum"), table.text("column", default="")
-    name, where = table.text("name", default=""), table.text("where", default="")
-    arguments: list[str] = []
-    if op == "top":
-        arguments = [str(table.integer("count", 1, 1, MOST_TOP))]
-        by = table.text("by", default="")
-        arguments += [by] if by else []
-    elif op == "quantile":
-        value = table.take("quantile")
-        arguments = [str(value)] if value is not None else []
-    table.finish()
-    condition: Condition | None = None
-    try:
-        condition = parse_condition(where) if where else None
-        measure = named_measure(op, column, name, condition, lifecycle, arguments) if op else None
-        return table.place, measure
-    except MeasureError as error:
-        table.problems.add(table.place, error.what, error.fix)
-        return table.place, None
-
-
 def _read_derive(
-    table: Table, outputs: _Outputs, windows: Sequence[WindowSpec], base: Path
+    table: Table, outputs: Outputs, windows: Sequence[WindowSpec], base: Path
 ) -> DeriveSpec | FeaturesSpec | MeasuresSpec:
     before = len(table.problems.lines)
     name = outputs.claim(table)
@@ -664,7 +456,7 @@ def _read_demand(table: Table, name: str, source: str, able: Sequence[str] | Non
     return DeriveSpec(name, source, demand, "demand", horizon_days, service_level, lead_time_days)
 
 
-def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, str]) -> SinkSpec:
+def _read_sink(table: Table, base: Path, outputs: Outputs, places: dict[str, str]) -> SinkSpec:
     output = table.text("output", example=next(iter(outputs.columns)))
     if output and output not in outputs.columns:
         table.add("output", f"{quoted(output)} is not an output", did_you_mean(output, list(outputs.columns)))
@@ -680,7 +472,7 @@ def _read_sink(table: Table, base: Path, outputs: _Outputs, places: dict[str, st
             table.add(
                 "partition_by",
                 f"{quoted(column)} is not a column of {quoted(output)}",
-                _some_of(columns),
+                some_of(columns),
             )
     if type_ == "kafka":
         return _read_kafka_sink(table, output, columns, places)
@@ -706,7 +498,7 @@ def _read_kafka_sink(
         table.add("key", 'makes no sense with format = "arrow"', "remove it: a message holds many rows")
     for column in key:
         if columns and column not in columns:
-            table.add("key", f"{quoted(column)} is not a column of {quoted(output)}", _some_of(columns))
+            table.add("key", f"{quoted(column)} is not a column of {quoted(output)}", some_of(columns))
     table.finish()
     return SinkSpec(output, "kafka", topic=topic, format=format_, key=key)
 
@@ -772,26 +564,6 @@ def _claim_place(table: Table, key: str, path: str, places: dict[str, str]) -> N
     owner = places.setdefault(place, table.place)
     if owner != table.place:
         table.add(key, f"{owner} writes to {quoted(path)}, too", "give each a path of its own")
-
-
-def _some_of(columns: Mapping[str, str]) -> str:
-    """Return the fix for a column that is not there, where any will do."""
-    return f"write some of {one_of(list(columns))}"
-
-
-def _need_column(
-    table: Table, key: str, column: str, columns: Mapping[str, str], types: Sequence[str]
-) -> None:
-    """Note a column that is not there or of another type. With no schema to look in, nothing is said."""
-    if not column or not columns:
-        return
-    kind = columns.get(column)
-    able = [name for name, each in columns.items() if each in types]
-    if kind is None:
-        table.add(key, f"{quoted(column)} is not a column of the schema", did_you_mean(column, able))
-    elif kind not in types:
-        fix = f"take {one_of(able)}" if able else f"give the schema a column of type {types[0]}"
-        table.add(key, f"{quoted(column)} is a {kind}, not {' or '.join(types)}", fix)
 
 
 def _below(base: Path, path: str) -> str:

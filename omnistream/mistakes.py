@@ -10,7 +10,7 @@ import datetime as dt
 import difflib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -255,3 +255,23 @@ def moment_ms(value: object) -> int | None:
     if value.tzinfo is None:
         value = value.replace(tzinfo=dt.UTC)
     return (value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
+
+
+def some_of(columns: Mapping[str, str]) -> str:
+    """Return the fix for a column that is not there, where any will do."""
+    return f"write some of {one_of(list(columns))}"
+
+
+def need_column(
+    table: Table, key: str, column: str, columns: Mapping[str, str], types: Sequence[str]
+) -> None:
+    """Note a column that is not there or of another type. With no schema to look in, nothing is said."""
+    if not column or not columns:
+        return
+    kind = columns.get(column)
+    able = [name for name, each in columns.items() if each in types]
+    if kind is None:
+        table.add(key, f"{quoted(column)} is not a column of the schema", did_you_mean(column, able))
+    elif kind not in types:
+        fix = f"take {one_of(able)}" if able else f"give the schema a column of type {types[0]}"
+        table.add(key, f"{quoted(column)} is a {kind}, not {' or '.join(types)}", fix)
