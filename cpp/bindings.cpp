@@ -18,6 +18,7 @@
 #include "omnistream/kafka.hpp"
 #include "omnistream/rejects.hpp"
 #include "omnistream/sales.hpp"
+#include "omnistream/shards.hpp"
 #include "omnistream/window.hpp"
 
 namespace py = pybind11;
@@ -1108,6 +1109,32 @@ PYBIND11_MODULE(_core, m) {
             const Window::Parts batches = state_parts(parts);
             without_gil([&] { return window.take(batches, from, to); });
         });
+
+    // ---- shards ----
+
+    py::class_<KeyShards>(m, "KeyShards")
+        .def(py::init<std::vector<std::string>, std::int32_t>(), py::arg("keys"), py::arg("shards"))
+        .def("split",
+             [](KeyShards& self, const CleanBatch& clean) {
+                 std::vector<std::shared_ptr<CleanBatch>> shards;
+                 without_gil([&] { return self.split(clean, &shards); });
+                 return shards;
+             })
+        .def(
+            "shards_of",
+            [](KeyShards& self, const py::object& batch, const std::string& prefix) {
+                std::vector<std::int32_t> shards;
+                check(self.shards_of(*state_batch(batch), prefix, &shards));
+                return shards;
+            },
+            py::arg("batch"), py::arg("prefix") = "");
+
+    m.def("merge_closed", [](const std::vector<std::shared_ptr<Batch>>& closed,
+                             const std::vector<std::string>& by, bool each_start) {
+        std::vector<std::shared_ptr<Batch>> merged;
+        without_gil([&] { return merge_closed(closed, by, each_start, &merged); });
+        return merged;
+    });
 
     // ---- derive ----
 

@@ -234,6 +234,17 @@ class Window:
     def drop(self, owner: int) -> None: ...
     def take(self, parts: dict[str, object], from_owner: int, to: int) -> None: ...
 
+class KeyShards:
+    """Shares rows out by the hash of their key columns."""
+
+    def __init__(self, keys: list[str], shards: int) -> None: ...
+    def split(self, clean: CleanBatch) -> list[CleanBatch]: ...
+    def shards_of(self, batch: object, prefix: str = ...) -> list[int]:
+        """The shard of each row, whose key columns have names that begin with `prefix`."""
+
+def merge_closed(closed: list[Batch], by: list[str], each_start: bool) -> list[Batch]:
+    """Put together what shards have closed, each batch ordered by some columns; one for each window start."""
+
 class Demand:
     """``spec``: a dict with the keys of demand.hpp's DemandSpec, and "types": {column: type name}."""
 

@@ -518,8 +518,9 @@ def _read_dead_letter(table: Table, base: Path, places: dict[str, str]) -> DeadL
 def _read_state(table: Table) -> StateSpec:
     given = table.take("memory_limit") is not None
     limit_bytes = table.size("memory_limit", "2 GiB")
+    shards = table.integer("shards", 1, 1, MAX_THREADS)
     table.finish()
-    return StateSpec(limit_bytes if given else 0)
+    return StateSpec(limit_bytes if given else 0, shards)
 
 
 def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> CheckpointSpec:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
 from omnistream import _core
 from omnistream.clean import CleanRows
 from omnistream.placement import LANE_BYTES, Seat
+from omnistream.shards import ShardedWindow, is_sharded
 from omnistream.spec import JobSpec
 
 if TYPE_CHECKING:
     from omnistream.kernels.columns import CleanRows as Lanes
     from omnistream.kernels.launch import Launcher
     from omnistream.kernels.window import DeviceWindow
+
+
+HostWindow: TypeAlias = _core.Window | ShardedWindow
 
 
 def refusals(job: JobSpec) -> dict[str, str]:
@@ -55,7 +60,10 @@ class Windows:
             }
             for spec in job.windows
         }
-        self._on_host = {name: _core.Window(core) for name, core in self._cores.items()}
+        self._shards = job.state.shards
+        sharded = any(is_sharded(core, self._shards) for core in self._cores.values())
+        self._pool = ThreadPoolExecutor(self._shards, "omnistream-window") if sharded else None
+        self._on_host = {name: self._new_on_host(name) for name in self._cores}
         self._on_device: dict[str, DeviceWindow] = {}
         self._specs = job.windows
         self._seat = seat
@@ -66,6 +74,12 @@ class Windows:
             self._move(seat.placement.launcher())
         self.aggregated = 0  # rows that every window took
         self.late = 0  # rows that at least one window refused
+
+    def _new_on_host(self, name: str) -> HostWindow:
+        core = self._cores[name]
+        if self._pool is None or not is_sharded(core, self._shards):
+            return _core.Window(core)
+        return ShardedWindow(core, self._shards, self._pool)
 
     def run(self, clean: CleanRows) -> list[_core.Batch]:
         """Aggregate the rows; return rejects for those that came late."""
@@ -107,7 +121,7 @@ class Windows:
         """Bring the windows that have a kernel to where the next rows are worked on."""
         for name, core in self._cores.items():
             if launcher is None and name in self._on_device:
-                window = self._on_host[name] = _core.Window(core)
+                window = self._on_host[name] = self._new_on_host(name)
                 window.restore({**self._on_device.pop(name).snapshot()})
             elif launcher is not None and name in self._on_host and name not in self._refusals:
                 from omnistream.kernels.window import DeviceWindow
@@ -115,7 +129,7 @@ class Windows:
                 self._on_device[name] = DeviceWindow(launcher, core)
                 self._on_device[name].restore(self._on_host.pop(name).snapshot())
 
-    def _each(self) -> Iterator[tuple[str, _core.Window | DeviceWindow]]:
+    def _each(self) -> Iterator[tuple[str, HostWindow | DeviceWindow]]:
         """Yield the windows in the order of the job."""
         for name in self._cores:
             yield name, self._on_device.get(name) or self._on_host[name]
@@ -156,7 +170,10 @@ class Windows:
         shown = []
         for spec in self._specs:
             why = self._refusals.get(spec.name)
-            shown.append(spec.explain() + (f" (on the CPU: {why})" if why else ""))
+            where = f" (on the CPU: {why})" if why else ""
+            if isinstance(self._on_host.get(spec.name), ShardedWindow):
+                where += f" (keys shared by {self._shards} threads)"
+            shown.append(spec.explain() + where)
         return "; ".join(shown) or "none"
 
     def snapshot(self, owner: int = _core.ALL_OWNERS) -> dict[str, Any]:

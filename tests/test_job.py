@@ -380,6 +380,7 @@ RULE = {"check": "range", "column": "quantity", "low": 1}
         ({"window": [{"name": "w", "measures": ["count"]}]}, 'window[0] "w".size', "is missing"),
         ({"window": [{**DAILY, "offset": "1d"}]}, 'window[0] "daily".offset', "not shorter than size"),
         ({"state": {"memory_limit": "much"}}, "state.memory_limit", "is not a size"),
+        ({"state": {"shards": 0}}, "state.shards", "1"),
         ({"state": {"memory": "1 GiB"}}, "state.memory", 'did you mean "memory_limit"?'),
         ({"window": [{**DAILY, "kind": "hoping"}]}, 'window[0] "daily".kind', 'did you mean "hopping"?'),
         ({"window": [{**DAILY, "kind": "hopping"}]}, 'window[0] "daily".hop', "is missing"),

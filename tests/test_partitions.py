@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from omnistream.checkpoint import Snapshot
 from omnistream.errors import StateError
 from omnistream.job import parse_job
 from omnistream.pipeline import Outputs, Pipeline
+from omnistream.spec import StateSpec
 
 MEASURES = ["count", "units_net", "orders", "distinct(size)", "min(discount)", "std(unit_price)"]
 JOB = parse_job(
@@ -104,7 +105,9 @@ def of_days_with_a_row(got: dict[str, Counter[Row]], demand: Counter[Row]) -> Co
 
 def run(steps: list[Step], members: int) -> dict[str, Counter[Row]]:
     """Every row of every output, and how often it came. All partitions start at member 0."""
-    pipelines = [Pipeline(JOB) for _ in range(members)]
+    # The members' keys are in one, two and three shards.
+    jobs = [replace(JOB, state=StateSpec(shards=1 + member)) for member in range(members)]
+    pipelines = [Pipeline(job) for job in jobs]
     home = dict.fromkeys(range(PARTITIONS), 0)
     for partition in home:
         pipelines[0].declare_partition("orders", partition)
@@ -124,7 +127,7 @@ def run(steps: list[Step], members: int) -> dict[str, Counter[Row]]:
         elif members > 1:
             if step.restart:
                 packed = pipelines[at].snapshot().to_bytes()
-                pipelines[at] = Pipeline.restore(Snapshot.from_bytes(packed), JOB)
+                pipelines[at] = Pipeline.restore(Snapshot.from_bytes(packed), jobs[at])
             moved = pipelines[at].drop_partition("orders", partition)
             home[partition] = step.to_member % members
             pipelines[home[partition]].take_partition(moved, "orders", partition)

@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from omnistream.checkpoint import Snapshot, prune
 from omnistream.job import parse_job
 from omnistream.pipeline import Outputs, Pipeline
+from omnistream.spec import StateSpec
 from tests.state.model import DAY, DISORDER, FOR_EVER, WITHIN, Event, Model
 
 # The long form: `make state-machine`. The short one is the same every time.
@@ -228,14 +229,19 @@ class Machine(RuleBasedStateMachine):
     def snapshot(self, on_disk: bool) -> None:
         self.kept.append(self.keep(on_disk))
 
-    @rule(which=st.integers(0, 9), pieces=st.integers(1, 3), threads=st.sampled_from([1, 1, 2, 3]))
-    def crash(self, which: int, pieces: int, threads: int) -> None:
+    @rule(
+        which=st.integers(0, 9),
+        pieces=st.integers(1, 3),
+        threads=st.sampled_from([1, 1, 2, 3]),
+        shards=st.sampled_from([1, 2, 3]),
+    )
+    def crash(self, which: int, pieces: int, threads: int, shards: int) -> None:
         """Go on from one of the snapshots: what is told again must be the same, however the input is cut."""
         kept = self.kept[which % len(self.kept)]
         note(f"back to step {kept.steps} of {len(self.steps)}")
         event(f"steps told again: {min(len(self.steps) - kept.steps, 9)}")
         self.threads = threads
-        self.pipeline = restored(kept.snapshot, threads)
+        self.pipeline = restored(kept.snapshot, threads, shards)
         again = copy.deepcopy(kept.model)
         assert self.ledger() == again.ledger
         for step, told in zip(self.steps[kept.steps :], self.told[kept.steps :], strict=True):
@@ -331,8 +337,8 @@ class Machine(RuleBasedStateMachine):
         assert counts["messages"] == counts.total() - counts["messages"]
 
 
-def restored(snapshot: bytes | Path, threads: int) -> Pipeline:
-    job = replace(JOB, threads=threads)
+def restored(snapshot: bytes | Path, threads: int, shards: int) -> Pipeline:
+    job = replace(JOB, threads=threads, state=StateSpec(shards=shards))
     if isinstance(snapshot, Path):
         return Pipeline.restore(Snapshot.load(snapshot), job)
     return Pipeline.restore(Snapshot.from_bytes(snapshot), job)
