@@ -327,6 +327,18 @@ std::shared_ptr<Origin> origin_of_pieces(const py::object& block, const py::obje
     return origin;
 }
 
+struct FrozenTexts {
+    std::shared_ptr<const Dictionary> texts;
+};
+
+std::shared_ptr<Batch> batch_of(const Dictionary& dictionary, std::int32_t first = 0) {
+    auto batch = std::make_shared<Batch>();
+    batch->rows = dictionary.size() - first;
+    batch->origin = std::make_shared<Origin>();
+    batch->columns.push_back(dictionary.to_column("value", first));
+    return batch;
+}
+
 std::vector<std::shared_ptr<Dictionary>> dictionaries_of(
     const Schema& schema, const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
     std::vector<std::shared_ptr<Dictionary>> dictionaries;
@@ -550,6 +562,10 @@ PYBIND11_MODULE(_core, m) {
         .def("row_numbers", [](const CleanBatch& clean) { return clean.rows; })
         .def("watermarks_ms", [](const CleanBatch& clean) { return clean.watermark_ms; });
 
+    py::class_<FrozenTexts>(m, "FrozenTexts").def("to_batch", [](const FrozenTexts& frozen) {
+        return batch_of(*frozen.texts);
+    });
+
     py::class_<Dictionary, std::shared_ptr<Dictionary>>(m, "Dictionary")
         .def(py::init<>())
         .def("__len__", &Dictionary::size)
@@ -569,16 +585,13 @@ PYBIND11_MODULE(_core, m) {
                      values.append(py::bytes(dictionary.value(code).data(), dictionary.value(code).size()));
                  return values;
              })
+        .def("freeze", [](const Dictionary& dictionary) { return FrozenTexts{dictionary.freeze()}; })
         .def(
             "to_batch",
             [](const Dictionary& dictionary, std::int32_t first) {
                 if (first < 0 || first > dictionary.size())
                     throw py::value_error("the dictionary has no code " + std::to_string(first));
-                auto batch = std::make_shared<Batch>();
-                batch->rows = dictionary.size() - first;
-                batch->origin = std::make_shared<Origin>();
-                batch->columns.push_back(dictionary.to_column("value", first));
-                return batch;
+                return batch_of(dictionary, first);
             },
             py::arg("first") = 0)
         .def("restore",
@@ -1032,6 +1045,17 @@ PYBIND11_MODULE(_core, m) {
 
     // ---- window ----
 
+    const auto parts_of = [](FrozenWindow* frozen) {
+        Window::Parts batches;
+        without_gil([&] { return frozen->write(&batches); });
+        py::dict parts;
+        for (auto& [name, batch] : batches) parts[name.c_str()] = batch;
+        return parts;
+    };
+    py::class_<FrozenWindow>(m, "FrozenWindow").def("write", [parts_of](FrozenWindow& frozen) {
+        return parts_of(&frozen);
+    });
+
     py::class_<Window>(m, "Window")
         .def(py::init([](const py::dict& options) {
             WindowSpec spec;
@@ -1088,13 +1112,19 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly("groups", &Window::groups)
         .def_property_readonly("memory_bytes", &Window::memory_bytes)
         .def(
+            "freeze",
+            [](Window& window, std::int32_t owner) {
+                std::unique_ptr<FrozenWindow> frozen;
+                without_gil([&] { return window.freeze(&frozen, owner); });
+                return frozen;
+            },
+            py::arg("owner") = kAllOwners)
+        .def(
             "snapshot",
-            [](const Window& window, std::int32_t owner) {
-                Window::Parts batches;
-                without_gil([&] { return window.snapshot(&batches, owner); });
-                py::dict parts;
-                for (auto& [name, batch] : batches) parts[name.c_str()] = batch;
-                return parts;
+            [parts_of](Window& window, std::int32_t owner) {
+                std::unique_ptr<FrozenWindow> frozen;
+                without_gil([&] { return window.freeze(&frozen, owner); });
+                return parts_of(frozen.get());
             },
             py::arg("owner") = kAllOwners)
         .def("restore",

@@ -40,8 +40,15 @@ class Dictionary:
     def values(self) -> list[bytes]: ...
     def to_batch(self, first: int = ...) -> Batch:
         """One column ``value`` (utf8): the strings from code `first` on, in code order."""
+    def freeze(self) -> FrozenTexts: ...
     def restore(self, batch: object) -> None: ...
     memory_bytes: int
+
+class FrozenTexts:
+    """The strings of a dictionary at one moment, while the dictionary goes on."""
+
+    def to_batch(self) -> Batch:
+        """As `Dictionary.to_batch`; in any thread."""
 
 class Decoder:
     """Compiled from ``Schema.to_core()``; ``dictionaries`` maps field names to shared dictionaries."""
@@ -229,10 +236,18 @@ class Window:
     open_windows: int
     groups: int
     memory_bytes: int
-    def snapshot(self, owner: int = ...) -> dict[str, Batch]: ...
+    def freeze(self, owner: int = ...) -> FrozenWindow: ...
+    def snapshot(self, owner: int = ...) -> dict[str, Batch]:
+        """What `freeze` writes, at once."""
     def restore(self, parts: dict[str, object]) -> None: ...
     def drop(self, owner: int) -> None: ...
     def take(self, parts: dict[str, object], from_owner: int, to: int) -> None: ...
+
+class FrozenWindow:
+    """The state of a window at one moment, while the window goes on."""
+
+    def write(self) -> dict[str, Batch]:
+        """Returns the parts of a snapshot, once; in any thread, and without the GIL."""
 
 class KeyShards:
     """Shares rows out by the hash of their key columns."""

@@ -13,13 +13,16 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 SNAPSHOT_MAGIC = b"omnistream snapshot 1\n"
 
+DIGEST_BYTES = 16
 MANIFEST = "manifest.json"
 SEQUENCE = re.compile(r"\d{10,}")
 # Names with a dot are work in progress: never read, removed by the next save.
@@ -39,6 +43,32 @@ WRITING = ".writing-"
 REMOVING = ".removing-"
 
 Parts = dict[str, pa.Table | pa.RecordBatch]
+Written = TypeVar("Written")
+
+
+class LateParts(Mapping[str, pa.Table | pa.RecordBatch]):
+    """Parts that are made when they are asked for, once, by whichever thread comes first."""
+
+    def __init__(self, write: Callable[[], Parts]) -> None:
+        self._write: Callable[[], Parts] | None = write
+        self._parts: Parts = {}
+        self._lock = threading.Lock()
+
+    def _written(self) -> Parts:
+        with self._lock:
+            if self._write is not None:
+                self._parts = self._write()
+                self._write = None
+        return self._parts
+
+    def __getitem__(self, name: str) -> pa.Table | pa.RecordBatch:
+        return self._written()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written())
+
+    def __len__(self) -> int:
+        return len(self._written())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +78,8 @@ class Snapshot:
     Attributes
     ----------
     parts : mapping of str to pyarrow.Table or pyarrow.RecordBatch
-        State by name. What was a record batch comes back as one.
+        State by name. What was a record batch comes back as one. Those of a pipeline are made when they are
+        first asked for, in any thread.
     manifest : dict
         Whatever names the job and its progress, in JSON types.
     """
@@ -67,10 +98,10 @@ class Snapshot:
 
     def to_bytes(self) -> bytes:
         """Pack everything into bytes, for a host that keeps state itself. Equal state gives equal bytes."""
-        bodies = {name: _part_bytes(part) for name, part in self.parts.items()}
-        entries = {name: _entry(part, bodies[name]) for name, part in self.parts.items()}
+        bodies = BytesIO()
+        entries = {name: _write_part(part, bodies) for name, part in self.parts.items()}
         manifest = _manifest_bytes(entries, self.manifest)
-        return b"".join([SNAPSHOT_MAGIC, len(manifest).to_bytes(8, "little"), manifest, *bodies.values()])
+        return b"".join([SNAPSHOT_MAGIC, len(manifest).to_bytes(8, "little"), manifest, bodies.getbuffer()])
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Self:
@@ -121,10 +152,9 @@ def save(
         aside.mkdir()
         entries = {}
         for name, part in parts.items():
-            body = _part_bytes(part)
-            entries[name] = _entry(part, body)
-            _write_durably(aside / _file_name(name), body)
-        _write_durably(aside / MANIFEST, _manifest_bytes(entries, manifest))
+            entries[name] = _write_durably(aside / _file_name(name), partial(_write_part, part))
+        rendered = _manifest_bytes(entries, manifest)
+        _write_durably(aside / MANIFEST, lambda file: file.write(rendered))
         _sync_directory(aside)
         final = aside.rename(root / f"{sequence:010d}")
         _sync_directory(root)
@@ -290,7 +320,7 @@ def _render(document: Mapping[str, Any]) -> bytes:
 
 
 def _checksum(body: bytes | pa.Buffer) -> str:
-    return blake2b(body, digest_size=16).hexdigest()
+    return blake2b(body, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _package_version() -> str:
@@ -303,19 +333,48 @@ def _package_version() -> str:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _part_bytes(part: pa.Table | pa.RecordBatch) -> pa.Buffer:
-    """Write an Arrow IPC file; chunks of a table stay as they are, a record batch is one."""
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
-    with pa.ipc.new_file(sink, part.schema, options=options) as writer:
-        writer.write(part)
-    body: pa.Buffer = sink.getvalue()
-    return body
+class _Sum:
+    """A file that is written from its begin to its end, and its checksum; nothing of it waits in memory."""
+
+    closed = False  # what pyarrow asks a file
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = blake2b(digest_size=DIGEST_BYTES)
+        self.size_bytes = 0
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        self._digest.update(data)
+        self._file.write(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Whoever opened the file flushes it."""
+
+    def close(self) -> None:
+        """Whoever opened the file closes it."""
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
 
 
-def _entry(part: pa.Table | pa.RecordBatch, body: pa.Buffer) -> dict[str, Any]:
+def _write_part(part: pa.Table | pa.RecordBatch, file: BinaryIO) -> dict[str, Any]:
+    """Write an Arrow IPC file and return its entry; chunks of a table stay as they are, a batch is one."""
     kind = "table" if isinstance(part, pa.Table) else "record batch"
-    return {"kind": kind, "rows": part.num_rows, "size_bytes": body.size, "blake2b": _checksum(body)}
+    summed = _Sum(file)
+    options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
+    with pa.ipc.new_file(pa.PythonFile(summed, "w"), part.schema, options=options) as writer:
+        writer.write(part)
+    return {
+        "kind": kind,
+        "rows": part.num_rows,
+        "size_bytes": summed.size_bytes,
+        "blake2b": summed.hexdigest(),
+    }
 
 
 def _read_part(body: bytes, entry: Mapping[str, Any], place: str) -> pa.Table | pa.RecordBatch:
@@ -359,11 +418,12 @@ def _remove_unfinished(root: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _write_durably(file: Path, body: bytes | pa.Buffer) -> None:
+def _write_durably(file: Path, write: Callable[[BinaryIO], Written]) -> Written:
     with file.open("xb") as opened:
-        opened.write(body)
+        written = write(opened)
         opened.flush()
         os.fsync(opened.fileno())
+    return written
 
 
 def _sync_directory(directory: Path) -> None:

@@ -7,6 +7,8 @@ device's is ``kernels/encode.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from omnistream import _core
 from omnistream.clean import CleanRows
 from omnistream.schema import Schema
@@ -39,12 +41,13 @@ class Encode:
             return "no dictionary columns"
         return f"{', '.join(self.dictionaries)} to codes, fused into decode"
 
-    def snapshot(self) -> dict[str, _core.Batch]:
-        """Return all strings, in code order, by field."""
-        return {name: dictionary.to_batch() for name, dictionary in self.dictionaries.items()}
+    def freeze(self) -> Callable[[], dict[str, _core.Batch]]:
+        """Return what gives the strings of this moment, in code order, by field; later, in any thread."""
+        frozen = {name: dictionary.freeze() for name, dictionary in self.dictionaries.items()}
+        return lambda: {name: dictionary.to_batch() for name, dictionary in frozen.items()}
 
     def restore(self, parts: dict[str, object]) -> None:
-        """Take back what `snapshot` returned. A column that no stage read before starts anew."""
+        """Take back what `freeze` gave. A column that no stage read before starts anew."""
         for name, dictionary in self.dictionaries.items():
             if name in parts:
                 dictionary.restore(parts[name])

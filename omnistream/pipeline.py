@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from omnistream import _core
-from omnistream.checkpoint import Snapshot, check_compatible, latest
+from omnistream.checkpoint import LateParts, Snapshot, check_compatible, latest
 from omnistream.clean import Clean
 from omnistream.decode import Decode
 from omnistream.decode_ahead import AnyBlock
@@ -325,17 +325,20 @@ class Pipeline:
     def snapshot(self, positions: Mapping[str, Any] | None = None) -> Snapshot:
         """Return all state as one thing: dictionaries, event ids, watermark, windows, demand and the ledger.
 
+        Windows and dictionaries are not copied here: their parts are written, as they are now, when somebody
+        asks for them. `Snapshot.save` does, and may be called in another thread while the pipeline goes on.
+
         Parameters
         ----------
         positions : mapping, optional
             How far the caller's sources are, in JSON types; `Snapshot.manifest["positions"]` gives it back.
         """
-        parts = {
-            **_named("encode", self.encode.snapshot()),
-            **_named("clean", self.clean.snapshot()),
-            **_named("sales", self.sales.snapshot()),
-            **_named("window", self.windows.snapshot()),
-            **_named("derive", self.derive.snapshot()),
+        frozen = {
+            "encode": self.encode.freeze(),
+            "clean": _given(self.clean.snapshot()),
+            "sales": _given(self.sales.snapshot()),
+            "window": self.windows.freeze(),
+            "derive": _given(self.derive.snapshot()),
         }
         manifest = {
             **_identity(self.job),
@@ -351,7 +354,15 @@ class Pipeline:
             },
             "positions": dict(positions or {}),
         }
-        return Snapshot(parts, manifest)
+
+        def write() -> dict[str, pa.RecordBatch]:
+            return {
+                name: batch
+                for stage, parts in frozen.items()
+                for name, batch in _named(stage, parts()).items()
+            }
+
+        return Snapshot(LateParts(write), manifest)
 
     @classmethod
     def restore(
@@ -535,6 +546,10 @@ _NO_LEDGER: dict[str, Any] = {
     "rejects": {},
     "emitted": {},
 }
+
+
+def _given(parts: Mapping[str, Derived]) -> Callable[[], Mapping[str, Derived]]:
+    return lambda: parts
 
 
 def _named(stage: str, parts: Mapping[str, _core.Batch]) -> dict[str, pa.RecordBatch]:

@@ -93,6 +93,10 @@ class ShardedWindow:
         """Memory of all shards."""
         return sum(shard.memory_bytes for shard in self._shards)
 
+    def freeze(self) -> FrozenShards:
+        """As `_core.Window.freeze`."""
+        return FrozenShards([shard.freeze() for shard in self._shards])
+
     def snapshot(self, owner: int = _core.ALL_OWNERS) -> dict[str, Any]:
         """As `_core.Window.snapshot`: one state, which does not say that there were shards."""
         return _joined(self._do(lambda shard: shard.snapshot(owner), self._shards, in_threads=True))
@@ -136,6 +140,17 @@ class ShardedWindow:
             shard = {"groups": groups.filter(pa.array(mine)), "distinct": own, "counts": counts}
             parted.append({**parts, **shard})
         return parted
+
+
+class FrozenShards:
+    """The state of a window at one moment, with the face of `_core.FrozenWindow`."""
+
+    def __init__(self, shards: list[_core.FrozenWindow]) -> None:
+        self._shards = shards
+
+    def write(self) -> dict[str, Any]:
+        """As `_core.FrozenWindow.write`."""
+        return _joined([shard.write() for shard in self._shards])
 
 
 def _push(pair: tuple[_core.Window, _core.CleanBatch]) -> list[int]:

@@ -7,7 +7,7 @@ the device's is ``kernels/window.py``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -184,6 +184,14 @@ class Windows:
             for part, batch in window.snapshot(owner).items()
         }
 
+    def freeze(self) -> Callable[[], dict[str, Any]]:
+        """Return what gives the `snapshot` of this moment later, once, in any thread; the windows may go on.
+
+        Windows on a device give theirs now.
+        """
+        frozen = [(name, _freeze(window)) for name, window in self._each()]
+        return lambda: {f"{name}.{part}": batch for name, write in frozen for part, batch in write().items()}
+
     def restore(self, parts: dict[str, object]) -> None:
         """Take back what `snapshot` returned."""
         for name, window in self._each():
@@ -198,6 +206,13 @@ class Windows:
         """Add the groups that `from_owner` had in another pipeline."""
         for name, window in self._each():
             window.take(_parts_of(name, parts), from_owner, to)
+
+
+def _freeze(window: HostWindow | DeviceWindow) -> Callable[[], dict[str, Any]]:
+    if isinstance(window, (_core.Window, ShardedWindow)):
+        return window.freeze().write
+    parts = window.snapshot()
+    return lambda: parts
 
 
 def _on_host(clean: CleanRows) -> _core.CleanBatch:

@@ -144,6 +144,13 @@ std::int64_t Dictionary::memory_bytes() const {
                                      rank_.capacity() * sizeof(std::int32_t));
 }
 
+std::shared_ptr<const Dictionary> Dictionary::freeze() const {
+    auto frozen = std::make_shared<Dictionary>();
+    frozen->bytes_ = bytes_.share();
+    frozen->offsets_ = offsets_.share();
+    return frozen;
+}
+
 Column Dictionary::to_column(std::string name, std::int32_t first) const {
     const std::int64_t begin = offsets_[static_cast<std::size_t>(first)];
     Array<std::int32_t> offsets;

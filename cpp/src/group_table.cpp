@@ -107,6 +107,12 @@ void GroupTable::find_or_insert(const std::uint64_t* keys, std::size_t count, st
                                 std::uint64_t** rows) {
     if (count == 0) return;
     if (size_ == 0) find_or_append<0>(keys);  // a lookup always has a row to look at
+    probe(keys, count, numbers, rows);
+    will_write(numbers, count);
+}
+
+inline void GroupTable::probe(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
+                              std::uint64_t** rows) {
     const bool cached = slabs_.size() == 1 && size_ * stride_ <= kCachedWords;
     if (key_words_ == 1)
         return cached ? probe_cached<1>(keys, count, numbers, rows)
@@ -225,8 +231,8 @@ void GroupTable::make_room() {
     const std::size_t slab_rows = slab_mask_ + 1;
     const std::size_t row_bytes = stride_ * sizeof(std::uint64_t);
     if (capacity_ >= slab_rows) {
-        held_.emplace_back(slab_rows * row_bytes);
-        slabs_.push_back(held_.back().as<std::uint64_t>());
+        held_.push_back(std::make_shared<const memory::Held>(slab_rows * row_bytes));
+        slabs_.push_back(held_.back()->as<std::uint64_t>());
         capacity_ += slab_rows;
         return;
     }
@@ -235,8 +241,7 @@ void GroupTable::make_room() {
     if (size_ != 0) std::memcpy(larger.as<std::uint64_t>(), slabs_[0], size_ * row_bytes);
     capacity_ = std::min(larger.size() / row_bytes, slab_rows);
     slabs_.assign(1, larger.as<std::uint64_t>());
-    held_.clear();
-    held_.push_back(std::move(larger));
+    held_.assign(1, std::make_shared<const memory::Held>(std::move(larger)));
 }
 
 void GroupTable::reserve(std::size_t rows) {
@@ -287,9 +292,26 @@ void GroupTable::double_index() {
     }
 }
 
+// ---- Snapshots
+
+std::shared_ptr<FrozenRows> GroupTable::freeze() {
+    keep_all();
+    frozen_ = std::make_shared<FrozenRows>(held_, slab_shift_, size_, stride_);
+    return frozen_;
+}
+
+void GroupTable::keep_all() {
+    if (frozen_ != nullptr && !held_.empty()) frozen_->keep_all(held_[0].get());
+    frozen_ = nullptr;
+}
+
+[[gnu::noinline]] void GroupTable::keep(const std::uint32_t* numbers, std::size_t count) {
+    if (!frozen_->keep(held_[0].get(), numbers, count)) frozen_ = nullptr;
+}
+
 std::int64_t GroupTable::memory_bytes() const {
     std::size_t bytes = index_.size() + fresh_.capacity() * sizeof(std::uint64_t);
-    for (const memory::Held& slab : held_) bytes += slab.size();
+    for (const auto& slab : held_) bytes += slab->size();
     return static_cast<std::int64_t>(bytes);
 }
 

@@ -123,6 +123,19 @@ void release(void* data, std::size_t size) {
     std::free(data);
 }
 
+Zeros::Zeros(std::size_t size) : size_(size) {
+    void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw std::bad_alloc();
+    data_ = data;
+#ifdef MADV_HUGEPAGE
+    static_cast<void>(::madvise(data, size, MADV_HUGEPAGE));
+#endif
+}
+
+Zeros::~Zeros() {
+    if (data_ != nullptr) ::munmap(data_, size_);
+}
+
 std::size_t kept_bytes() {
     KeptBlocks& all = kept();
     const std::scoped_lock lock(all.mutex);

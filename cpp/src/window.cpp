@@ -359,8 +359,8 @@ std::int64_t Window::memory_bytes() const {
 std::shared_ptr<Batch> Window::empty_result() const {
     return impl_->empty_result();
 }
-Status Window::snapshot(Parts* parts, std::int32_t owner) const {
-    return impl_->snapshot(parts, owner);
+Status Window::freeze(std::unique_ptr<FrozenWindow>* frozen, std::int32_t owner) {
+    return impl_->freeze(frozen, owner);
 }
 Status Window::restore(const Parts& parts) {
     return impl_->restore(parts);

@@ -105,6 +105,9 @@ struct Output {
 // What a session keeps besides its measures, one word each. A dead one has a first row after
 // its last, and its next session is the one that it is part of by now.
 enum SessionWord : std::size_t { kFirstMs, kLastMs, kNextSession, kKeyNumber, kSessionWords };
+[[nodiscard]] inline bool is_dead_session(const std::uint64_t* words) {
+    return static_cast<std::int64_t>(words[kFirstMs]) > static_cast<std::int64_t>(words[kLastMs]);
+}
 
 class Window::Impl {
 public:
@@ -115,7 +118,7 @@ public:
     Status validate() const { return valid_; }
     Status push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows);
     Status advance(std::int64_t watermark_ms, std::vector<std::shared_ptr<Batch>>* closed);
-    Status snapshot(Parts* parts, std::int32_t owner) const;
+    Status freeze(std::unique_ptr<FrozenWindow>* frozen, std::int32_t owner);
     Status restore(const Parts& parts);
     Status drop(std::int32_t owner);
     Status take(const Parts& parts, std::int32_t from, std::int32_t to);
@@ -294,6 +297,7 @@ private:
     // Owners (window_owners.cpp)
     static void own_from(Slice* slice, std::size_t first, std::int32_t owner);
     static std::vector<std::int32_t> owners_of(const Slice& slice);
+    static std::vector<std::int32_t> owners_of(const std::vector<OwnerRun>& runs, std::size_t groups);
     std::int64_t closed_ms_of(std::int32_t owner) const;
     [[nodiscard]] bool has_closed(const Slice& slice, std::int64_t final_ms) const;
     std::unique_ptr<Slice> without(Slice* slice, std::int32_t owner) const;
@@ -330,6 +334,12 @@ private:
     void write_measure(const Output& output, const std::uint64_t* words, ColumnWriter* out) const;
     std::vector<ColumnWriter> result_writers(std::size_t rows) const;
     std::shared_ptr<Batch> finish(std::vector<ColumnWriter> writers, std::int64_t rows) const;
+
+    // Snapshots (window_freeze.cpp, window_restore.cpp)
+    struct Frozen;
+    void freeze_slice(Slice* slice, bool told, Frozen* state);
+    void freeze_sessions(Frozen* state);
+    Parts small_parts(std::int32_t owner) const;
     Status find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name) const;
     Status restore_groups(const Batch& groups, std::int32_t from, std::int32_t to, std::int64_t closed_ms,
                           std::vector<std::pair<Slice*, std::uint32_t>>* restored);

@@ -172,6 +172,7 @@ bool Window::Impl::add_item(Slice* slice, std::size_t number, std::uint32_t grou
     std::uint64_t* item = rows.row(at);
     const bool fits = column.value_words() == 0 || combine(column.kind, item + column.key_words(), value);
     if (rows.size() == known) return fits;
+    slice->groups.will_write(&group, 1);
     std::uint64_t* words = slice->groups.row(group);
     ++words[accumulators_[column.accumulator].word];
     if (in_sessions()) item[column.next_word()] = std::exchange(words[column.head], at + std::uint64_t{1});

@@ -16,11 +16,14 @@ void Window::Impl::own_from(Slice* slice, std::size_t first, std::int32_t owner)
 
 // By group.
 std::vector<std::int32_t> Window::Impl::owners_of(const Slice& slice) {
-    std::vector<std::int32_t> owners(slice.groups.size());
-    for (std::size_t run = 0; run < slice.owners.size(); ++run) {
-        const std::size_t end =
-            run + 1 < slice.owners.size() ? slice.owners[run + 1].first : slice.groups.size();
-        std::fill(owners.data() + slice.owners[run].first, owners.data() + end, slice.owners[run].owner);
+    return owners_of(slice.owners, slice.groups.size());
+}
+
+std::vector<std::int32_t> Window::Impl::owners_of(const std::vector<OwnerRun>& runs, std::size_t groups) {
+    std::vector<std::int32_t> owners(groups);
+    for (std::size_t run = 0; run < runs.size(); ++run) {
+        const std::size_t end = run + 1 < runs.size() ? runs[run + 1].first : groups;
+        std::fill(owners.data() + runs[run].first, owners.data() + end, runs[run].owner);
     }
     return owners;
 }

@@ -23,7 +23,7 @@ std::int64_t time_of(std::uint64_t word) {
 }  // namespace
 
 bool Window::Impl::is_dead(const std::uint64_t* words) const {
-    return in_sessions() && time_of(words[session_word(kFirstMs)]) > time_of(words[session_word(kLastMs)]);
+    return in_sessions() && is_dead_session(words + session_word(0));
 }
 
 std::unique_ptr<Window::Impl::Sessions> Window::Impl::make_sessions() const {

@@ -122,6 +122,7 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
         }
         if (early()) {
             ColumnWriter* column = &(*out)[first_key() + keys_.size() + outputs_.size()];
+            slice->groups.will_write(order.data() + begin, count);
             for (std::size_t i = 0; i < count; ++i) {
                 std::uint64_t* group = slice->groups.row(order[begin + i]);
                 const bool retracted = group[rows_word_] == 0;

@@ -145,7 +145,7 @@ class Mark:
 class Kept:
     """A snapshot, and where the machine was when it was taken."""
 
-    snapshot: bytes | Path
+    snapshot: bytes | Path | Snapshot
     model: Model
     steps: int
 
@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
         self.positions = Counter[int]()
         self.steps: list[Push | Mark] = []
         self.told: list[dict[str, Counter[Any]]] = []
-        self.kept = [self.keep(on_disk=False)]
+        self.kept = [self.keep("packed")]
 
     # --- steps ---
 
@@ -225,9 +225,9 @@ class Machine(RuleBasedStateMachine):
 
     # --- state comes and goes ---
 
-    @rule(on_disk=st.booleans())
-    def snapshot(self, on_disk: bool) -> None:
-        self.kept.append(self.keep(on_disk))
+    @rule(how=st.sampled_from(["packed", "saved", "late"]))
+    def snapshot(self, how: str) -> None:
+        self.kept.append(self.keep(how))
 
     @rule(
         which=st.integers(0, 9),
@@ -270,10 +270,15 @@ class Machine(RuleBasedStateMachine):
         removed = prune(self.folder, 2)
         self.kept = [each for each in self.kept if each.snapshot not in removed]
 
-    def keep(self, on_disk: bool) -> Kept:
+    def keep(self, how: str) -> Kept:
+        """Take a snapshot; a late one is written when it is asked for, however much has changed by then."""
         snapshot = self.pipeline.snapshot({"orders": len(self.steps)})
-        where = snapshot.save(self.folder) if on_disk else snapshot.to_bytes()
-        return Kept(where, copy.deepcopy(self.model), len(self.steps))
+        kept = {
+            "packed": snapshot.to_bytes,
+            "saved": lambda: snapshot.save(self.folder),
+            "late": lambda: snapshot,
+        }
+        return Kept(kept[how](), copy.deepcopy(self.model), len(self.steps))
 
     # --- the end ---
 
@@ -337,8 +342,10 @@ class Machine(RuleBasedStateMachine):
         assert counts["messages"] == counts.total() - counts["messages"]
 
 
-def restored(snapshot: bytes | Path, threads: int, shards: int) -> Pipeline:
+def restored(snapshot: bytes | Path | Snapshot, threads: int, shards: int) -> Pipeline:
     job = replace(JOB, threads=threads, state=StateSpec(shards=shards))
+    if isinstance(snapshot, Snapshot):
+        return Pipeline.restore(through_bytes(snapshot), job)
     if isinstance(snapshot, Path):
         return Pipeline.restore(Snapshot.load(snapshot), job)
     return Pipeline.restore(Snapshot.from_bytes(snapshot), job)

@@ -41,15 +41,17 @@ public:
         : data_(std::exchange(other.data_, nullptr)),
           size_(std::exchange(other.size_, 0)),
           capacity_(std::exchange(other.capacity_, 0)),
-          bytes_(std::exchange(other.bytes_, 0)) {}
+          bytes_(std::exchange(other.bytes_, 0)),
+          shared_(std::move(other.shared_)) {}
     Array& operator=(Array&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
         std::swap(bytes_, other.bytes_);
+        std::swap(shared_, other.shared_);
         return *this;
     }
-    ~Array() { memory::release(data_, bytes_); }
+    ~Array() { release(); }
 
     [[nodiscard]] T* data() { return data_; }
     [[nodiscard]] const T* data() const { return data_; }
@@ -64,7 +66,10 @@ public:
     const T* end() const { return data_ + size_; }
     T& back() { return data_[size_ - 1]; }
 
-    void clear() { size_ = 0; }
+    void clear() {
+        if (shared_ != nullptr) *this = Array();  // what others read is not written over
+        size_ = 0;
+    }
 
     void reserve(std::size_t capacity) {
         if (capacity > capacity_ || data_ == nullptr) grow(capacity);
@@ -88,14 +93,26 @@ public:
         size_ += count;
     }
 
+    // The values as they are now, for somebody else, who may be in another thread: they stay there whatever
+    // this array appends, or where it moves to. Only what it overwrites in place changes for both.
+    [[nodiscard]] Array share() const {
+        Array shared;
+        if (data_ == nullptr) return shared;
+        if (shared_ == nullptr) shared_ = owned();
+        shared.shared_ = shared_;
+        shared.data_ = data_;
+        shared.size_ = shared.capacity_ = size_;  // appending there moves that one
+        return shared;
+    }
+
     // Hands the memory over; the array is empty afterwards.
     [[nodiscard]] Buffer finish() {
         Buffer buffer;
         if (data_ == nullptr) grow(0);
         buffer.size = static_cast<std::int64_t>(size_ * sizeof(T));
         buffer.data = reinterpret_cast<const std::uint8_t*>(data_);
-        buffer.owner = std::shared_ptr<const void>(
-            data_, [bytes = bytes_](const void* p) { memory::release(const_cast<void*>(p), bytes); });
+        buffer.owner = shared_ != nullptr ? std::move(shared_) : owned();
+        shared_ = nullptr;
         data_ = nullptr;
         size_ = capacity_ = bytes_ = 0;
         return buffer;
@@ -108,16 +125,25 @@ private:
         // Whole blocks are used: what an array holds after reserve() counts up to capacity, not to size.
         const memory::Block block = memory::allocate(capacity * sizeof(T) + kPadding);
         if (data_ != nullptr) std::memcpy(block.data, data_, capacity_ * sizeof(T));
-        memory::release(data_, bytes_);
+        release();
         data_ = static_cast<T*>(block.data);
         bytes_ = block.size;
         capacity_ = (block.size - kPadding) / sizeof(T);
     }
 
+    [[nodiscard]] std::shared_ptr<const void> owned() const {
+        return {data_, [bytes = bytes_](const void* p) { memory::release(const_cast<void*>(p), bytes); }};
+    }
+    void release() {
+        if (shared_ == nullptr) memory::release(data_, bytes_);
+        shared_ = nullptr;
+    }
+
     T* data_ = nullptr;
     std::size_t size_ = 0;
-    std::size_t capacity_ = 0;  // values
-    std::size_t bytes_ = 0;     // of the block
+    std::size_t capacity_ = 0;                    // values
+    std::size_t bytes_ = 0;                       // of the block
+    mutable std::shared_ptr<const void> shared_;  // the block's owner, once somebody shares it
 };
 
 }  // namespace omnistream

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -40,6 +41,9 @@ public:
     const std::vector<std::int32_t>& rank();
 
     [[nodiscard]] std::int64_t memory_bytes() const;
+
+    // The strings as they are now, by code alone, for a thread that reads them while this dictionary goes on.
+    [[nodiscard]] std::shared_ptr<const Dictionary> freeze() const;
 
     // The strings from a code on, in code order, as a utf8 column; and all of them back (the dictionary must
     // be empty).

@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "omnistream/frozen_rows.hpp"
 #include "omnistream/memory.hpp"
 
 namespace omnistream {
@@ -33,6 +35,15 @@ public:
     // Room for so many rows is made at once when it is seen that the table grows at all.
     void expect(std::size_t rows) { expected_ = rows; }
 
+    // The rows as they are now, for another thread to read. Rows that find_or_insert returns may be written
+    // to all the same; before others are, will_write is called, or once and for all keep_all.
+    [[nodiscard]] std::shared_ptr<FrozenRows> freeze();
+    void keep_all();
+    void will_write(const std::uint32_t* numbers, std::size_t count) {
+        if (frozen_ != nullptr) [[unlikely]]
+            keep(numbers, count);
+    }
+
     [[nodiscard]] std::size_t size() const { return size_; }
     // Valid until the next find_or_insert.
     [[nodiscard]] std::uint64_t* row(std::size_t number) {
@@ -47,6 +58,7 @@ private:
     static constexpr std::uint64_t kBucket = 4;  // slots
 
     struct Probe;
+    void probe(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers, std::uint64_t** rows);
     template <std::size_t kKeyWords>
     void probe_cached(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
                       std::uint64_t** rows);
@@ -60,6 +72,7 @@ private:
     std::uint32_t find_or_append(const std::uint64_t* key);
     std::uint32_t append_at(std::uint64_t at, std::uint32_t tag, const std::uint64_t* key);
     std::uint32_t append(const std::uint64_t* key);
+    void keep(const std::uint32_t* numbers, std::size_t count);
     void make_room();
     void grow();
     // The first slot of the key's bucket; what does not fit there stands behind it.
@@ -77,15 +90,16 @@ private:
     unsigned slab_shift_ = 0;
     std::size_t slab_mask_ = 0;
     std::vector<std::uint64_t*> slabs_;
-    std::vector<memory::Held> held_;  // of the slabs
-    std::size_t capacity_ = 0;        // rows
+    std::vector<std::shared_ptr<const memory::Held>> held_;  // the slabs; frozen rows hold them, too
+    std::size_t capacity_ = 0;                               // rows
     std::size_t size_ = 0;
     std::size_t expected_ = 0;
     memory::Held index_;
     std::uint32_t* slots_ = nullptr;  // 0: free; else hash bits above row_bits_, row number + 1 in row_bits_
     std::uint64_t mask_ = 0;
     unsigned home_shift_ = 0;
-    std::uint32_t row_bits_ = 0;  // a mask: all ones below log2(slots)
+    std::uint32_t row_bits_ = 0;          // a mask: all ones below log2(slots)
+    std::shared_ptr<FrozenRows> frozen_;  // until nothing that it is about to read is in our way
 };
 
 }  // namespace omnistream

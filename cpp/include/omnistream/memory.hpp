@@ -65,6 +65,31 @@ private:
     Block block_;
 };
 
+// Zeros that take no memory until they are written to, and then few faults: pages are large where the kernel
+// has such. Throws std::bad_alloc.
+class Zeros {
+public:
+    Zeros() = default;
+    explicit Zeros(std::size_t size);
+    Zeros(Zeros&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    Zeros& operator=(Zeros&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~Zeros();
+
+    template <class T>
+    [[nodiscard]] T* as() {
+        return static_cast<T*>(data_);
+    }
+
+private:
+    void* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
 // Bytes that wait to be used again; never more than kMostKept, beyond kMostHeld the system may take them
 // back.
 [[nodiscard]] std::size_t kept_bytes();

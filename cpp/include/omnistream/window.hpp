@@ -101,6 +101,8 @@ struct WindowCounts {
 // that they go when it closes; dictionary columns are grouped by their codes, which is faster. Batches may
 // bring different dictionaries for a column (see codes.hpp). A sum that leaves int64 on its way is a Status
 // state error, and so is each call after it until restore().
+class FrozenWindow;
+
 class Window {
 public:
     // `key_types` and `measure_types` come from the schema of the batches that push() will see.
@@ -131,9 +133,10 @@ public:
     // "owners" (owner, closed_ms: those whose windows are closed further than the others'), "groups"
     // (window_start_ms of the slice, a session's last_ms, owner, keys by value, accumulators), "distinct"
     // (values counted so far). Keys are written by value, so that a snapshot needs no dictionary to be read.
+    // freeze() takes little time whatever the size of the state; the frozen window gives the batches.
     // restore() replaces the state; a snapshot of another spec is refused and named.
     using Parts = std::vector<std::pair<std::string, std::shared_ptr<Batch>>>;
-    Status snapshot(Parts* parts, std::int32_t owner = kAllOwners) const;
+    Status freeze(std::unique_ptr<FrozenWindow>* frozen, std::int32_t owner = kAllOwners);
     Status restore(const Parts& parts);
     // A group belongs to the partition whose row was its first, whoever adds to it later. drop() removes the
     // groups of one owner. take() adds those that `from` owned in a snapshot of another process, as `to`'s,
@@ -145,6 +148,18 @@ public:
 private:
     class Impl;
     std::unique_ptr<Impl> impl_;
+};
+
+// The state of a window at one moment. The window may go on, or be gone.
+class FrozenWindow {
+public:
+    FrozenWindow() = default;
+    FrozenWindow(const FrozenWindow&) = delete;
+    FrozenWindow& operator=(const FrozenWindow&) = delete;
+    virtual ~FrozenWindow() = default;
+
+    // The batches, once; in any thread.
+    virtual Status write(Window::Parts* parts) = 0;
 };
 
 // A line's amount: quantity x unit_price x (1 - discount), rounded half-even to scale 4. Null where an
