@@ -7,27 +7,26 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from omnistream.checkpoint import Snapshot, latest, prune, remove
+from omnistream.checkpoint import Snapshot, latest, remove
 from omnistream.errors import JobError, MemoryLimitError
 from omnistream.idleness import Idleness
 from omnistream.pipeline import Metrics, Pipeline
+from omnistream.saves import Saves
 from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
 from omnistream.sink.staging import complete
 from omnistream.sink.stdout import StdoutSink
 from omnistream.source import Block, Position, open_source
-from omnistream.spec import REJECTS, CheckpointSpec, JobSpec, SourceSpec
+from omnistream.spec import REJECTS, JobSpec, SourceSpec
 
 if TYPE_CHECKING:
     from omnistream.sink.kafka import Producer
 
-# The newest, and one to fall back to.
-KEPT_CHECKPOINTS = 2
 # Metrics walk the state: five times a second is enough for a reader and costs nothing.
 PROGRESS_INTERVAL_S = 0.2
 
@@ -217,7 +216,7 @@ def _run_job(
     # Standard input may pause: what is there is worked on before more is waited for.
     ahead = spec.type == "file"
     blocks = pipeline.decode_ahead(source) if ahead else ((block, block.data) for block in source)
-    started = reported = saved = time.monotonic()
+    started = reported = time.monotonic()
     messages_before = pipeline.metrics().messages
     bytes_read = bytes_total = 0
     refused: MemoryLimitError | None = None
@@ -245,9 +244,9 @@ def _run_job(
         producer = open_job_producer(job)
         mode: Mode | None = "append" if resumed else None
         sinks = open_sinks(job, pipeline.schemas(), mode, on_failure, producer)
-        if job.checkpoint is not None:
-            for sink in all_sinks(sinks):
-                sink.hold()
+        saves = None if job.checkpoint is None else Saves(job.checkpoint, all_sinks(sinks))
+        if saves is not None:
+            on_failure.callback(saves.close)
         while stop.signal is None:
             following = _next(blocks, stop)
             if following is None:
@@ -257,6 +256,8 @@ def _run_job(
             if not len(block.data):  # a pipe is silent
                 for outputs in idleness.let_time_pass(pipeline, now, lambda _: True):
                     write_outputs(outputs, sinks)
+                if saves is not None:
+                    saves.commit_written()
                 reported = report(now, reported)
                 continue
             idleness.saw((block.source, block.partition), now)
@@ -279,20 +280,21 @@ def _run_job(
             write_outputs(outputs, sinks)
             positions[block.source] = block.next
             bytes_read, bytes_total = block.bytes_read, block.bytes_total
-            now = time.monotonic()
-            if job.checkpoint is not None and (now - saved) * 1_000 >= job.checkpoint.interval_ms:
-                _save(job.checkpoint, pipeline, positions, at, sinks)
-                saved = time.monotonic()
-            reported = report(now, reported)
+            if saves is not None:
+                saves.step(pipeline, positions, at)
+            reported = report(time.monotonic(), reported)
 
         ended = stop.signal is None and refused is None
         if ended:
             write_outputs(pipeline.flush(), sinks)
-        if job.checkpoint is not None:
-            _save(job.checkpoint, pipeline, positions, at, sinks)
+        if saves is not None:
+            saves.take(pipeline, positions, at)
+            saves.finish()
         if ended or job.checkpoint is None:  # else the next run goes on with the outputs
             for sink in all_sinks(sinks):
                 sink.close()
+        if saves is not None:
+            saves.close()
         on_failure.pop_all()
 
     if refused is not None:
@@ -394,28 +396,3 @@ def write_outputs(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks)
                 sink.write(batch)
             if isinstance(sink, StdoutSink):
                 sink.flush()  # whoever reads it waits for what is final now, not for a full buffer
-
-
-def _save(
-    checkpoint: CheckpointSpec,
-    pipeline: Pipeline,
-    positions: Mapping[str, Position],
-    at: Place | None,
-    sinks: Sinks,
-) -> None:
-    """Move input, state and files forward together.
-
-    Files are durable before the checkpoint, which names them, and appear after it. So a run that dies before
-    the checkpoint leaves files that nobody sees, and one that dies after it lets them appear when it starts.
-    """
-    prepared = [sink.prepare() for sink in all_sinks(sinks)]
-    snapshot = pipeline.snapshot({source: asdict(each) for source, each in positions.items()})
-    snapshot.manifest["reading"] = None if at is None else list(at)
-    snapshot.manifest["files"] = {
-        "appearing": [path for each in prepared for path in each.appearing],
-        "replaced": [path for each in prepared for path in each.replaced],
-    }
-    snapshot.save(checkpoint.path)
-    for sink in all_sinks(sinks):
-        sink.commit()
-    prune(checkpoint.path, KEPT_CHECKPOINTS)

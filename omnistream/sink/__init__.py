@@ -49,10 +49,13 @@ class Sink(Protocol):
         """From now on nothing that can be held back becomes visible before `commit`, `flush` or `close`."""
 
     def prepare(self) -> Prepared:
-        """Make all that was written durable. A checkpoint is taken after this, never before."""
+        """Make whole all that was written: `Prepared.sync` makes it durable.
+
+        A checkpoint is taken after the one, and written after the other.
+        """
 
     def commit(self) -> None:
-        """Make visible what was prepared: once the checkpoint is durable."""
+        """Make visible what was prepared: once the checkpoint is durable. What came later stays as it is."""
 
     def flush(self) -> None:
         """Prepare and commit."""

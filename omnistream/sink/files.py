@@ -101,7 +101,7 @@ class FileSink:
         self._staging.held = True
 
     def prepare(self) -> Prepared:
-        """Make what was written durable, and hidden still if files are held."""
+        """Make whole what was written, and hidden still if files are held."""
         with as_sink_error(self._path):
             if self._writer is not None and self._file is not None:
                 self._writer.close()
@@ -118,7 +118,7 @@ class FileSink:
 
     def flush(self) -> None:
         """Make what was written visible."""
-        self.prepare()
+        self.prepare().sync()
         self.commit()
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ class ParquetSink:
         self._staging.held = True
 
     def prepare(self) -> Prepared:
-        """Make what was written durable, and hidden still if files are held."""
+        """Make whole what was written, and hidden still if files are held."""
         with as_sink_error(self._path):
             for key in self._folders:
                 self._write_groups(key, whole_groups_only=False)
@@ -135,7 +135,7 @@ class ParquetSink:
 
     def flush(self) -> None:
         """Make what was written visible."""
-        self.prepare()
+        self.prepare().sync()
         self.commit()
 
     def close(self) -> None:
@@ -145,6 +145,7 @@ class ParquetSink:
             if not self.paths and not self._partition_by and not (self._resume and self._existing):
                 self._begin(())
                 self._finish(())
+                self._staging.flush()
             self._staging.drop_stale()
 
     def abort(self) -> None:

@@ -49,6 +49,16 @@ class Prepared:
     appearing: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
+    def sync(self) -> None:
+        """Make the hidden files durable; in any thread."""
+        paths = [Path(path) for path in self.appearing]
+        for path in paths:
+            with as_sink_error(path), hidden(path).open("rb") as file:
+                os.fsync(file.fileno())
+        for directory in {path.parent for path in paths}:
+            with as_sink_error(directory):
+                _sync_directory(directory)
+
 
 class AtOnce:
     """A sink that cannot hold anything back: what is printed or sent is there."""
@@ -93,7 +103,8 @@ class Staging:
         self.place = place
         self.paths: list[str] = []
         self.held = False  # whether whole files wait for `commit`
-        self._whole: list[Path] = []
+        self._whole: list[Path] = []  # since the last `prepared`
+        self._prepared: list[Path] = []
         self._stale = existing if mode == "overwrite" else []
 
     def create(self, path: Path) -> BufferedWriter:
@@ -102,29 +113,32 @@ class Staging:
         return hidden(path).open("wb")
 
     def finish(self, path: Path) -> None:
-        """Make the hidden file durable; it appears now, or with the next `commit` if files are held."""
-        with hidden(path).open("rb") as file:
-            os.fsync(file.fileno())
+        """Say that the hidden file is whole; it appears now, or in its turn if files are held."""
         self._whole.append(path)
         if not self.held:
-            self.commit()
+            self.flush()
 
     def prepared(self) -> Prepared:
-        """Return what `commit` is about to do."""
-        for directory in {path.parent for path in self._whole}:
-            _sync_directory(directory)
-        return Prepared(tuple(map(str, self._whole)), tuple(map(str, self._stale)))
+        """Return what the next `commit` does: what becomes whole from now on waits for the one after."""
+        self._prepared += self._whole
+        self._whole = []
+        return Prepared(tuple(map(str, self._prepared)), tuple(map(str, self._stale)))
 
     def commit(self) -> None:
-        """Let whole files appear."""
-        for path in self._whole:
+        """Let the files appear that were prepared, and are durable by now."""
+        for path in self._prepared:
             hidden(path).rename(path)
             self.paths.append(str(path))
-        for directory in {path.parent for path in self._whole}:
+        for directory in {path.parent for path in self._prepared}:
             _sync_directory(directory)
-        if self._whole:
+        if self._prepared:
             self.drop_stale()
-        self._whole = []
+        self._prepared = []
+
+    def flush(self) -> None:
+        """Let all whole files appear."""
+        self.prepared().sync()
+        self.commit()
 
     def drop_stale(self) -> None:
         """Remove the output that the new one replaces."""
