@@ -27,6 +27,7 @@ from omnistream.derive import Derive, Derived
 from omnistream.device import Device
 from omnistream.encode import Encode
 from omnistream.errors import MemoryLimitError, StateError
+from omnistream.memory import default_limit_bytes
 from omnistream.placement import Placement
 from omnistream.sales import Sales
 from omnistream.schema import Schema
@@ -148,6 +149,7 @@ class Pipeline:
         features = placement.seat("derive", refusals.get("derive"))
         self.derive = Derive(job, "cuda" if features.fixed else "cpu")
         placement.check()
+        self._limit_bytes = job.state.memory_limit_bytes or default_limit_bytes()
         self._rejects: Counter[str] = Counter()
         self._emitted: Counter[str] = Counter()
 
@@ -185,8 +187,8 @@ class Pipeline:
         StateError
             When a sum overflows. The pipeline is of no use any more: go on from a snapshot.
         MemoryLimitError
-            When the state takes more than the job allows. Nothing of this push was taken: `snapshot` is
-            whole, and `advance` and `flush` go on to work.
+            When the state takes more than the job allows, or three quarters of the memory that there is.
+            Nothing of this push was taken: `snapshot` is whole, and `advance` and `flush` go on to work.
         """
         self._check_memory()
         outputs: Outputs = {}
@@ -494,16 +496,16 @@ class Pipeline:
 
     def _check_memory(self) -> None:
         """Refuse to take more in when the state is beyond its limit: better now than when memory is gone."""
-        limit_bytes = self.job.state.memory_limit_bytes
-        if not limit_bytes:
-            return
         sizes = self._state_bytes()
-        if sum(sizes.values()) <= limit_bytes:
+        if sum(sizes.values()) <= self._limit_bytes:
             return
+        limit = "state.memory_limit"
+        if not self.job.state.memory_limit_bytes:
+            limit = "three quarters of the memory that there is"
         shares = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in sizes.items() if size)
         raise MemoryLimitError(
-            f"the state takes {sum(sizes.values()) / 2**20:.1f} MiB, more than state.memory_limit "
-            f"({limit_bytes / 2**20:.1f} MiB): {shares}; {self.windows.groups} groups in "
+            f"the state takes {sum(sizes.values()) / 2**20:.1f} MiB, more than {limit} "
+            f"({self._limit_bytes / 2**20:.1f} MiB): {shares}; {self.windows.groups} groups in "
             f"{self.windows.open_windows} open windows. Raise the limit and go on from the last checkpoint, "
             "or keep less: a shorter window, allowed_lateness or within, fewer keys, approx_distinct for "
             "distinct, or more members that share the partitions"

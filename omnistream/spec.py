@@ -381,7 +381,7 @@ class DeadLetterSpec:
 
 @dataclass(frozen=True, slots=True)
 class StateSpec:
-    """How much memory the state may take (0: as much as there is), and how many threads share its keys."""
+    """How much memory the state may take (0: a share of all), and how many threads share its keys."""
 
     memory_limit_bytes: int = 0
     shards: int = 1
