@@ -17,7 +17,7 @@ namespace omnistream::memory {
 namespace {
 
 // Smaller blocks are malloc's own business, larger ones too rare to keep.
-constexpr std::size_t kSmallest = std::size_t{32} << 10;
+constexpr std::size_t kSmallest = std::size_t{4} << 10;
 constexpr std::size_t kLargest = std::size_t{256} << 20;
 
 // Sizes go up by a quarter of a power of two, so that little is wasted and blocks of one use fit the next.
