@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <limits>
 #include <new>
 #include <string>
@@ -9,14 +10,24 @@
 
 #include "omnistream/hash.hpp"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace omnistream {
 
 namespace {
 
 constexpr std::size_t kFirstSlots = 64;
-// Lookups in flight at once: as many cache misses as a core keeps outstanding, and the keys stay in L1.
-constexpr std::size_t kGroup = 32;
+// Up to so many slots an eighth of them is used, beyond it half: nearly every string then stands in the first
+// slot that is looked at. Of a table so large its own cache lines are in the cache, and no others.
+constexpr std::size_t kRoomySlots = std::size_t{1} << 16;
+// In a larger one, lookups whose slots are fetched together.
+constexpr std::size_t kGroup = 64;
 constexpr std::int32_t kFree = -1;
+// Sizes in slots that no short string has: of a free slot, and a bit for strings that are not short.
+constexpr std::uint32_t kNoSize = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t kLong = std::uint32_t{1} << 31;
 // An Arrow utf8 column has int32 offsets, and a dictionary must always fit into one.
 constexpr std::size_t kMaxBytes = std::numeric_limits<std::int32_t>::max();
 
@@ -29,50 +40,44 @@ std::uint64_t ordering_prefix(std::string_view text) {
 }  // namespace
 
 Dictionary::Dictionary() {
-    slots_.resize(kFirstSlots, Slot{0, 0, 0, kFree});
+    slots_.resize(kFirstSlots, Slot{0, 0, kNoSize, kFree});
     mask_ = kFirstSlots - 1;
     offsets_.push_back(0);
 }
 
+// The size of a short string is no part of its hash: those that differ in zeros at their end alone are rare.
 inline Dictionary::Key Dictionary::key(const char* data, std::uint32_t size) {
-    const Words words = size <= kShortText ? load_short(data, size)
-                                           : Words{hash_long(data, size), load_word(data + size - 8)};
-    return {words.low, words.high, hash_words(words, size), size};
+    if (size <= kShortText) {
+        const Words words = load_short(data, size);
+        return {words.low, words.high, hash_words(words, 0), size};
+    }
+    const Words words = {hash_long(data, size), load_word(data + size - 8)};
+    return {words.low, words.high, hash_words(words, size), size | kLong};
 }
 
 inline bool Dictionary::agrees(const Slot& slot, const Key& key) {
     return ((slot.low ^ key.low) | (slot.high ^ key.high) | (slot.size ^ key.size)) == 0;
 }
 
-// Nearly every string is short and known, and stands in the first slot that is looked at. A free slot looks
-// like the empty string.
-inline std::int32_t Dictionary::lookup(const Key& key, const char* data) const {
-    const Slot& first = slots_[key.hash & mask_];
-    if (agrees(first, key) && key.size <= kShortText && first.code != kFree) [[likely]]
-        return first.code;
-    return probe(key, data);
-}
-
-[[gnu::noinline]] std::int32_t Dictionary::probe(const Key& key, const char* data) const {
+std::int32_t Dictionary::probe(const Key& key, std::string_view text) const {
     for (std::size_t at = key.hash & mask_;; at = (at + 1) & mask_) {
         const Slot& slot = slots_[at];
         if (slot.code == kFree) return kFree;
-        if (!agrees(slot, key)) continue;
-        if (key.size <= kShortText || std::memcmp(value(slot.code).data(), data, key.size) == 0)
-            return slot.code;
+        if (agrees(slot, key) && (text.size() <= kShortText || value(slot.code) == text)) return slot.code;
     }
 }
 
-[[gnu::noinline]] std::int32_t Dictionary::insert(const Key& key, const char* data) {
-    if (bytes_.size() + key.size > kMaxBytes || size() == std::numeric_limits<std::int32_t>::max())
+std::int32_t Dictionary::insert(const Key& key, std::string_view text) {
+    if (bytes_.size() + text.size() > kMaxBytes || size() == std::numeric_limits<std::int32_t>::max())
         throw std::bad_alloc();
     // All that can fail comes first, so that a failure leaves the dictionary as it was.
-    bytes_.reserve(bytes_.size() + key.size);
+    bytes_.reserve(bytes_.size() + text.size());
     offsets_.reserve(offsets_.size() + 1);
-    if ((static_cast<std::size_t>(size()) + 1) * 2 > slots_.size()) grow();
+    const std::size_t room = slots_.size() / (slots_.size() <= kRoomySlots ? 8 : 2);
+    if (static_cast<std::size_t>(size()) >= room) grow();
 
     const std::int32_t code = size();
-    bytes_.append(data, key.size);
+    bytes_.append(text.data(), text.size());
     offsets_.push_back(static_cast<std::int64_t>(bytes_.size()));
     std::size_t at = key.hash & mask_;
     while (slots_[at].code != kFree) at = (at + 1) & mask_;
@@ -82,11 +87,12 @@ inline std::int32_t Dictionary::lookup(const Key& key, const char* data) const {
 
 void Dictionary::grow() {
     Array<Slot> grown;
-    grown.resize(slots_.size() * 2, Slot{0, 0, 0, kFree});
+    grown.resize(slots_.size() * 2, Slot{0, 0, kNoSize, kFree});
     const std::uint64_t mask = grown.size() - 1;
     for (const Slot& slot : slots_) {
         if (slot.code == kFree) continue;
-        std::size_t at = hash_words({slot.low, slot.high}, slot.size) & mask;
+        const std::size_t size = (slot.size & kLong) != 0 ? slot.size & ~kLong : 0;
+        std::size_t at = hash_words({slot.low, slot.high}, size) & mask;
         while (grown[at].code != kFree) at = (at + 1) & mask;
         grown[at] = slot;
     }
@@ -94,28 +100,79 @@ void Dictionary::grow() {
     mask_ = mask;
 }
 
-std::int32_t Dictionary::encode(std::string_view text) {
+[[gnu::noinline]] std::int32_t Dictionary::encode(std::string_view text) {
     const Key wanted = key(text.data(), static_cast<std::uint32_t>(text.size()));
-    const std::int32_t code = lookup(wanted, text.data());
-    return code != kFree ? code : insert(wanted, text.data());
+    const std::int32_t code = probe(wanted, text);
+    return code != kFree ? code : insert(wanted, text);
 }
 
 std::int32_t Dictionary::find(std::string_view text) const {
-    return lookup(key(text.data(), static_cast<std::uint32_t>(text.size())), text.data());
+    return probe(key(text.data(), static_cast<std::uint32_t>(text.size())), text);
+}
+
+// ---- many at once ----
+//
+// Nearly every string is short and known, and stands in the first slot that is looked at. Both functions give
+// the codes of such, up to the first that is something else; their number.
+
+std::size_t Dictionary::encode_easy(const Text* texts, std::size_t count, std::int32_t* codes) const {
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto [data, size] = texts[i];
+        if (size - 1 >= kShortText || !readable_to_short_text(data)) return i;
+        const Words words = load_readable(data, size);
+        const Slot& slot = slots_[hash_words(words, 0) & mask_];
+        if (((slot.low ^ words.low) | (slot.high ^ words.high)) != 0 || slot.size != size) return i;
+        codes[i] = slot.code;
+    }
+    return count;
+}
+
+#if defined(__x86_64__)
+// With loads that stop where the string does: 25 instructions a string.
+[[gnu::target("avx512bw,avx512vl,bmi2")]] std::size_t Dictionary::encode_easy_avx512(
+    const Text* texts, std::size_t count, std::int32_t* codes) const {
+    const Slot* const slots = slots_.data();
+    const std::uint64_t mask = mask_;
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto [data, size] = texts[i];
+        const auto inside = static_cast<__mmask16>(_bzhi_u32(0xffff, size));
+        const __m128i text = _mm_maskz_loadu_epi8(inside, data);
+        const Words words = {static_cast<std::uint64_t>(_mm_cvtsi128_si64(text)),
+                             static_cast<std::uint64_t>(_mm_extract_epi64(text, 1))};
+        const Slot& slot = slots[hash_words(words, 0) & mask];
+        const __m128i differ = _mm_xor_si128(text, _mm_loadu_si128(reinterpret_cast<const __m128i*>(&slot)));
+        if (_mm_testz_si128(differ, differ) == 0 || slot.size != size) return i;
+        codes[i] = slot.code;
+    }
+    return count;
+}
+#endif
+
+Dictionary::EncodeEasy Dictionary::fastest_encode_easy() {
+#if defined(__x86_64__)
+    const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
+    const bool allowed = forced == nullptr || std::string_view(forced) == "avx512";
+    __builtin_cpu_init();
+    if (allowed && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("bmi2"))
+        return &Dictionary::encode_easy_avx512;
+#endif
+    return &Dictionary::encode_easy;
 }
 
 void Dictionary::encode(const Text* texts, std::size_t count, std::int32_t* codes) {
-    Key keys[kGroup];
-    for (std::size_t begin = 0; begin < count; begin += kGroup) {
-        const std::size_t end = std::min(begin + kGroup, count);
-        for (std::size_t i = begin; i < end; ++i) {
-            keys[i - begin] = key(texts[i].data, texts[i].size);
-            __builtin_prefetch(&slots_[keys[i - begin].hash & mask_]);
+    static const EncodeEasy easy = fastest_encode_easy();
+    for (std::size_t begin = 0, end = 0; begin < count; begin = end) {
+        end = count;
+        if (slots_.size() > kRoomySlots) {
+            end = std::min(begin + kGroup, count);
+            for (std::size_t i = begin; i < end; ++i)
+                __builtin_prefetch(&slots_[key(texts[i].data, texts[i].size).hash & mask_]);
         }
         for (std::size_t i = begin; i < end; ++i) {
-            const Key& wanted = keys[i - begin];
-            const std::int32_t code = lookup(wanted, texts[i].data);
-            codes[i] = code != kFree ? code : insert(wanted, texts[i].data);
+            i += (this->*easy)(texts + i, end - i, codes + i);
+            if (i == end) break;
+            codes[i] = encode({texts[i].data, texts[i].size});
         }
     }
 }

@@ -34,7 +34,7 @@ public:
     std::int32_t encode(std::string_view text);
     // The code of a string, or -1.
     [[nodiscard]] std::int32_t find(std::string_view text) const;
-    // Many at once, probes overlapped: a lookup that misses the cache waits together with its neighbours.
+    // Many at once: a lookup that misses the cache waits together with its neighbours.
     void encode(const Text* texts, std::size_t count, std::int32_t* codes);
 
     // rank()[code] is the position of the string among all strings, ordered by bytes. Rebuilt when grown.
@@ -57,23 +57,26 @@ private:
         std::uint64_t low;
         std::uint64_t high;
         std::uint64_t hash;
-        std::uint32_t size;
+        std::uint32_t size;  // with the highest bit set, when longer
     };
     struct Slot {
         std::uint64_t low;
         std::uint64_t high;
-        std::uint32_t size;
-        std::int32_t code;  // -1: free
+        std::uint32_t size;  // as in a key
+        std::int32_t code;   // -1: free
     };
+    using EncodeEasy = std::size_t (Dictionary::*)(const Text*, std::size_t, std::int32_t*) const;
 
     static Key key(const char* data, std::uint32_t size);
     static bool agrees(const Slot& slot, const Key& key);
-    std::int32_t lookup(const Key& key, const char* data) const;
-    std::int32_t probe(const Key& key, const char* data) const;
-    std::int32_t insert(const Key& key, const char* data);
+    std::int32_t probe(const Key& key, std::string_view text) const;
+    std::int32_t insert(const Key& key, std::string_view text);
+    std::size_t encode_easy(const Text* texts, std::size_t count, std::int32_t* codes) const;
+    std::size_t encode_easy_avx512(const Text* texts, std::size_t count, std::int32_t* codes) const;
+    static EncodeEasy fastest_encode_easy();
     void grow();
 
-    Array<Slot> slots_;  // open addressing, a power of two, at most half full
+    Array<Slot> slots_;  // open addressing, a power of two, never more than half full
     std::uint64_t mask_ = 0;
     Array<char> bytes_;
     Array<std::int64_t> offsets_;

@@ -53,13 +53,18 @@ inline constexpr unsigned char kShortMask[2 * kShortText] = {
     return {load_word(copy), load_word(copy + 8)};
 }
 
+// As load_short(), where 16 bytes can be read.
+inline Words load_readable(const char* data, std::size_t size) {
+    const char* const mask = reinterpret_cast<const char*>(kShortMask) + kShortText - size;
+    return {load_word(data) & load_word(mask), load_word(data + 8) & load_word(mask + 8)};
+}
+
 // Up to 16 bytes, zeros after the end. The branch is on the address, which is seldom near the end of a page,
 // and not on the size, which changes from string to string.
 inline Words load_short(const char* data, std::size_t size) {
     if (size == 0 || !readable_to_short_text(data)) [[unlikely]]
         return load_copied(data, size);
-    const char* const mask = reinterpret_cast<const char*>(kShortMask) + kShortText - size;
-    return {load_word(data) & load_word(mask), load_word(data + 8) & load_word(mask + 8)};
+    return load_readable(data, size);
 }
 
 // The constants of wyhash: odd, with as many ones as zeros in each byte.
