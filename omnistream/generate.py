@@ -199,7 +199,7 @@ def generate(
     ----------
     target : path or binary file
         A path ending in ``.gz`` or ``.zst`` is compressed. A path appears only once it is complete: the file
-        is written aside and renamed. An open file is written to and left open.
+        is written aside and renamed. An open file is written to and left open, and so is a pipe or device.
     spec : GenerateSpec, optional
         What to write; or give its options as keywords.
     progress : callable, optional
@@ -225,6 +225,9 @@ def generate(
     if not isinstance(target, str | os.PathLike):
         return _write(spec, target, progress)
     path = Path(target)
+    if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null would become a file
+        with path.open("wb") as pipe:
+            return _write(spec, pipe, progress)
     aside = path.with_name(f".{os.getpid()}.part.{path.name}")  # pyarrow compresses by the suffix
     try:
         try:

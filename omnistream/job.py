@@ -550,6 +550,10 @@ def _read_target(table: Table, base: Path, places: dict[str, str], example: str)
         return ""
     path = _below(base, written)
     _claim_place(table, "path", path, places)
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        table.add(
+            "path", f"{quoted(path)} is a pipe or device", "name a file, which appears when it is whole"
+        )
     folder = Path(path).absolute().parent
     while not folder.exists():
         folder = folder.parent

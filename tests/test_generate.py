@@ -3,7 +3,9 @@
 import io
 import json
 import math
+import os
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -302,3 +304,14 @@ def test_all_wrong_options_are_named_at_once() -> None:
 def test_no_events_is_an_empty_file(tmp_path: Path) -> None:
     assert generate(tmp_path / "none", events=0).events == 0
     assert (tmp_path / "none").read_bytes() == b""
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as readers:
+        read = readers.submit(pipe.read_bytes)
+        counts = generate(pipe, events=100)
+        assert read.result(30) == stream(events=100)
+    assert counts.size_bytes == len(stream(events=100))
+    assert pipe.is_fifo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -964,3 +965,10 @@ def test_result_types(text: str, kind: str) -> None:
     columns = {"sku": "dictionary", "n": "int32", "price": "decimal"}
     measure = parse_measure(text)
     assert measure.output_columns(columns) == {measure.name: kind}
+
+
+def test_a_pipe_is_no_place_for_results(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    sink = {"output": "rows", "type": "ndjson", "path": "pipe"}
+    with pytest.raises(JobError, match=r"path: .* is a pipe or device; name a file"):
+        parse_job({"schema": {"use": "order_flat"}, "sink": [sink]}, base_dir=tmp_path)

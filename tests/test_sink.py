@@ -193,6 +193,14 @@ def test_a_file_appears_when_it_is_whole(tmp_path, kind):
     assert [row["units"] for row in read_file(kind, path)] == [3, -1, None, -1, None]
 
 
+@pytest.mark.parametrize("kind", ["ndjson", "arrow", "parquet"])
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path, kind):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SinkError, match=r"a pipe or device|is a file: a Parquet sink needs a folder"):
+        write_all(open_sink(Spec(kind, str(tmp_path / "pipe"), mode="overwrite"), SCHEMA, "job"))
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("kind", ["ndjson", "arrow"])
 def test_an_output_without_rows_is_a_file_without_rows(tmp_path, kind):
     path = tmp_path / f"sales.{kind}"

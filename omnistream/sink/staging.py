@@ -95,6 +95,8 @@ class Staging:
     def __init__(self, place: Path, existing: list[Path], mode: str) -> None:
         if mode not in ("error", "overwrite", "append"):
             raise SinkError(f"sink mode {mode!r} is unknown: use error, overwrite or append")
+        if place.exists() and not place.is_file() and not place.is_dir():
+            raise SinkError(f"{place}: is a pipe or device, whose place a whole file would take: name a file")
         if existing and mode == "error":
             raise SinkError(
                 f"{place}: has output already, such as {existing[0].name}: "

@@ -212,7 +212,7 @@ def test_rejects_keep_their_bytes_and_say_where_they_stood(
 
 
 def test_what_a_message_carries_can_be_columns(kafka: Kafka, tmp_path: Path) -> None:
-    topic = kafka.topic()
+    topic = kafka.topic(**{"retention.ms": "-1"})  # messages of 1970, which a broker soon removes
     producer = Producer(kafka.client)
     lines = orders(4)
     for number, line in enumerate(lines):
@@ -250,7 +250,7 @@ def test_tombstones_are_passed_over(kafka: Kafka, tmp_path: Path) -> None:
 
 
 def test_start_and_until(kafka: Kafka, tmp_path: Path) -> None:
-    topic = kafka.topic()
+    topic = kafka.topic(**{"retention.ms": "-1"})  # messages of 1970, which a broker soon removes
     producer = Producer(kafka.client)
     for number, line in enumerate(orders(10)):
         producer.produce(topic, line, timestamp=1_000_000 + number * 1_000)
