@@ -452,7 +452,7 @@ std::vector<Reject> rejects_of(const Batch& batch, const std::vector<std::int32_
     std::vector<Reject> rejects;
     for (const std::int32_t row : rows) {
         if (row < 0 || row >= batch.rows) throw py::index_error("a row outside the batch");
-        rejects.push_back({batch.row_message[row], line_of(batch, row), -1, 0, field});
+        rejects.push_back({batch.message_of(row), line_of(batch, row), -1, 0, field});
     }
     return rejects;
 }
@@ -494,8 +494,11 @@ PYBIND11_MODULE(_core, m) {
                                })
         .def("row_messages",
              [](const Batch& batch) {
-                 return py::bytes(reinterpret_cast<const char*>(batch.row_message.data()),
-                                  batch.row_message.size() * sizeof(std::int32_t));
+                 std::vector<std::int32_t> messages;
+                 for (std::int64_t row = 0; row < batch.rows; ++row)
+                     messages.push_back(batch.message_of(row));
+                 return py::bytes(reinterpret_cast<const char*>(messages.data()),
+                                  messages.size() * sizeof(std::int32_t));
              })
         .def("__arrow_c_schema__", [](const Batch& batch) { return schema_capsule(batch.columns); })
         .def(
@@ -523,7 +526,7 @@ PYBIND11_MODULE(_core, m) {
                  return clean;
              }),
              py::arg("batch"), py::arg("rows"), py::arg("watermarks_ms"), py::arg("owner"))
-        .def_property_readonly("rows", [](const CleanBatch& clean) { return clean.rows.size(); })
+        .def_property_readonly("rows", [](const CleanBatch& clean) { return clean.size(); })
         .def_readonly("owner", &CleanBatch::owner)
         .def_property_readonly(
             "batch", [](const CleanBatch& clean) { return std::const_pointer_cast<Batch>(clean.batch); })
@@ -536,17 +539,19 @@ PYBIND11_MODULE(_core, m) {
         .def("to_batch",
              [](const CleanBatch& clean) {
                  const py::gil_scoped_release release;
-                 return std::make_shared<Batch>(take(*clean.batch, clean.rows));
+                 return std::make_shared<Batch>(clean.all ? *clean.batch : take(*clean.batch, clean.rows));
              })
         .def("survivors",
              [](const CleanBatch& clean) {
                  auto batch = std::make_shared<Batch>();
-                 batch->rows = static_cast<std::int64_t>(clean.rows.size());
+                 batch->rows = static_cast<std::int64_t>(clean.size());
                  batch->origin = clean.batch->origin;
+                 const KeptVector<std::int32_t> numbers = clean.row_numbers();
                  Array<std::int32_t> rows;
-                 rows.append(clean.rows.data(), clean.rows.size());
+                 rows.append(numbers.data(), numbers.size());
+                 const KeptVector<std::int64_t> met = clean.watermarks_ms();
                  Array<std::int64_t> watermarks;
-                 watermarks.append(clean.watermark_ms.data(), clean.watermark_ms.size());
+                 watermarks.append(met.data(), met.size());
                  for (auto& [name, type, lanes] :
                       {std::tuple{"row", Type::int32, rows.finish()},
                        std::tuple{"watermark_ms", Type::int64, watermarks.finish()}}) {
@@ -559,8 +564,8 @@ PYBIND11_MODULE(_core, m) {
                  }
                  return batch;
              })
-        .def("row_numbers", [](const CleanBatch& clean) { return clean.rows; })
-        .def("watermarks_ms", [](const CleanBatch& clean) { return clean.watermark_ms; });
+        .def("row_numbers", &CleanBatch::row_numbers)
+        .def("watermarks_ms", &CleanBatch::watermarks_ms);
 
     py::class_<FrozenTexts>(m, "FrozenTexts").def("to_batch", [](const FrozenTexts& frozen) {
         return batch_of(*frozen.texts);
@@ -786,7 +791,7 @@ PYBIND11_MODULE(_core, m) {
                     throw py::value_error("rows and their messages differ in number");
                 for (std::size_t i = 0; i < message.size(); ++i) {
                     self.at(static_cast<std::size_t>(message[i]));
-                    batch->row_message[i] = message[i];
+                    batch->row_message.push_back(message[i]);
                 }
                 return batch;
             },
@@ -1005,7 +1010,7 @@ PYBIND11_MODULE(_core, m) {
             for (std::size_t i = 0; i < row.size(); ++i) {
                 if (row[i] < 0 || row[i] >= batch->rows) throw py::index_error("a row outside the batch");
                 const auto& field = known.at(static_cast<std::size_t>(fault[i])).second;
-                rejects.push_back({batch->row_message[row[i]], line_of(*batch, row[i]), -1, fault[i], field});
+                rejects.push_back({batch->message_of(row[i]), line_of(*batch, row[i]), -1, fault[i], field});
             }
             return reject_table(*batch, rejects, stage, reasons_of(known));
         },

@@ -239,8 +239,7 @@ Batch take(const Batch& batch, const KeptVector<std::int32_t>& rows) {
     out.exploded = batch.exploded;
     for (const Column& column : batch.columns) out.columns.push_back(take_column(column, rows));
     out.row_message.reserve(rows.size());
-    for (const std::int32_t row : rows)
-        out.row_message.push_back(batch.row_message[static_cast<std::size_t>(row)]);
+    for (const std::int32_t row : rows) out.row_message.push_back(batch.message_of(row));
     return out;
 }
 
@@ -397,8 +396,6 @@ Status import_batch(const ArrowSchema& schema, ArrowArray* array, const std::vec
             return {Code::schema, "column '" + field.name + "' is required and holds nulls"};
         batch->columns.push_back(std::move(column));
     }
-    batch->row_message.resize(static_cast<std::size_t>(batch->rows));
-    for (std::int64_t i = 0; i < batch->rows; ++i) batch->row_message[i] = static_cast<std::int32_t>(i);
     return {};
 }
 

@@ -185,31 +185,17 @@ void keep_passed(const std::uint16_t* failed, std::int64_t rows, KeptVector<std:
     survivors->resize(count);
 }
 
-void meet_watermark(const std::int64_t* times, Watermark::Run* run, CleanBatch* clean) {
-    const std::size_t count = clean->rows.size();
-    clean->watermark_ms.resize(count);
-    const std::int32_t* const rows = clean->rows.data();
-    std::int64_t* const met = clean->watermark_ms.data();
-    Watermark::Run local = *run;
-    for (std::size_t i = 0; i < count; ++i) {
-        met[i] = local.value();
-        local.observe(times[rows[i]]);
-    }
-    *run = local;
-}
-
 // ---- rejects
 // --------------------------------------------------------------------------------------------------
 
 void list_rejects(const Batch& batch, const std::vector<Rule>& rules, const std::uint16_t* failed,
                   std::vector<Reject>* rejects) {
-    const std::int32_t* const messages = batch.row_message.data();
     std::int32_t line = 0;
     for (std::int64_t row = 0; row < batch.rows; ++row) {
-        line = row > 0 && messages[row] == messages[row - 1] ? line + 1 : 0;
+        line = row > 0 && batch.message_of(row) == batch.message_of(row - 1) ? line + 1 : 0;
         if (failed[row] == kPassed) continue;
         Reject& reject = rejects->emplace_back();
-        reject.message = messages[row];
+        reject.message = batch.message_of(row);
         reject.line = batch.exploded ? line : -1;
         reject.reason = failed[row];
         if (failed[row] < rules.size()) reject.field = rules[failed[row]].column;
@@ -217,6 +203,21 @@ void list_rejects(const Batch& batch, const std::vector<Rule>& rules, const std:
 }
 
 }  // namespace
+
+KeptVector<std::int32_t> CleanBatch::row_numbers() const {
+    if (!all) return rows;
+    KeptVector<std::int32_t> numbers(size());
+    std::iota(numbers.begin(), numbers.end(), 0);
+    return numbers;
+}
+
+KeptVector<std::int64_t> CleanBatch::watermarks_ms() const {
+    if (watermark_ms.size() == size()) return watermark_ms;
+    KeptVector<std::int64_t> met(size());
+    Watermark::Run local = run;
+    local.meet(times.as<std::int64_t>(), all ? nullptr : rows.data(), met.size(), met.data());
+    return met;
+}
 
 Cleaner::Cleaner(std::vector<Rule> rules, std::string time_column, std::shared_ptr<Watermark> watermark,
                  std::shared_ptr<DuplicateFilter> duplicates)
@@ -257,31 +258,29 @@ Status Cleaner::clean(std::shared_ptr<const Batch> batch, std::int64_t now_ms,
 
     auto clean = std::make_shared<CleanBatch>();
     clean->batch = batch;
-    if (all_pass) {
-        clean->rows.resize(static_cast<std::size_t>(batch->rows));
-        std::iota(clean->rows.begin(), clean->rows.end(), 0);
-    } else {
-        keep_passed(failed_.data(), batch->rows, &clean->rows);
-    }
-    if (time->validity)
-        for (const std::int32_t row : clean->rows)
+    clean->all = all_pass;
+    if (!all_pass) keep_passed(failed_.data(), batch->rows, &clean->rows);
+    if (time->null_count != 0)
+        for (const std::int32_t row : clean->row_numbers())
             if (!time->valid(row))
                 return {Code::schema, "column " + quoted(time_column_) + " is null in row " +
                                           std::to_string(row) + ": every row needs an event time"};
 
     CleanCounts counts;
     counts.rows = batch->rows;
-    counts.rejected = batch->rows - static_cast<std::int64_t>(clean->rows.size());
-    if (!clean->rows.empty()) {
+    counts.rejected = batch->rows - static_cast<std::int64_t>(clean->size());
+    if (clean->size() != 0) {
         const std::int32_t slot = watermark_->slot(batch->origin->source, batch->origin->partition);
         const auto* const times = time->lanes<std::int64_t>();
         Watermark::Run run = watermark_->begin(slot);
         clean->owner = slot;
+        clean->run = run;
+        clean->times = time->values;
         if (duplicates_)
             counts.duplicates = drop_duplicates(*batch, key_columns, times, &run, clean.get());
         else
-            meet_watermark(times, &run, clean.get());
-        if (!clean->rows.empty()) watermark_->end(slot, run);
+            run.observe(times, clean->all ? nullptr : clean->rows.data(), clean->size());
+        if (clean->size() != 0) watermark_->end(slot, run);
     }
     if (duplicates_) duplicates_->expire(watermark_->value());
 
@@ -346,7 +345,6 @@ void Cleaner::mark_refused(std::size_t rule_index, const Column& column, std::in
 std::int64_t Cleaner::drop_duplicates(const Batch& batch, const std::vector<const Column*>& key_columns,
                                       const std::int64_t* times, Watermark::Run* run, CleanBatch* clean) {
     const auto duplicate = static_cast<std::uint16_t>(rules_.size());
-    const std::int32_t* const messages = batch.row_message.data();
     std::int32_t* const rows = clean->rows.data();
     const std::size_t count = clean->rows.size();
     clean->watermark_ms.resize(count);
@@ -362,8 +360,8 @@ std::int64_t Cleaner::drop_duplicates(const Batch& batch, const std::vector<cons
         const std::size_t end = std::min(begin + kGroup, count);
         std::size_t lookups = 0;
         for (std::size_t i = begin; i < end; ++i) {
-            const std::int32_t before = i > begin ? messages[rows[i - 1]] : previous;
-            if (messages[rows[i]] != before) firsts[lookups++] = rows[i];
+            const std::int32_t before = i > begin ? batch.message_of(rows[i - 1]) : previous;
+            if (batch.message_of(rows[i]) != before) firsts[lookups++] = rows[i];
         }
         read_keys(key_columns, firsts, lookups, &keys_, keys);
         for (std::size_t i = 0; i < lookups; ++i) {
@@ -373,8 +371,8 @@ std::int64_t Cleaner::drop_duplicates(const Batch& batch, const std::vector<cons
         std::size_t lookup = 0;
         for (std::size_t i = begin; i < end; ++i) {
             const std::int32_t row = rows[i];
-            if (messages[row] != previous) {
-                previous = messages[row];
+            if (batch.message_of(row) != previous) {
+                previous = batch.message_of(row);
                 seen =
                     duplicates_->seen(keys[lookup], hashes[lookup], times[row], run->value(), clean->owner);
                 ++lookup;

@@ -15,9 +15,12 @@ constexpr std::size_t kFirstRows = 16;
 constexpr std::size_t kSlabBytes = std::size_t{1} << 20;
 // Rows that are in the second level of cache anyway need not be asked for.
 constexpr std::size_t kCachedWords = std::size_t{1} << 14;
+// Keys whose slots and rows are asked for at a time: of more, the first leave the first level of cache before
+// they are used (64 to 512 tried).
+constexpr std::size_t kChunk = 128;
 constexpr std::size_t kMostSlots = std::size_t{1} << 32;
 
-// A 64 x 64 -> 128 bit product folded: every bit of the key reaches the upper bits, which are those in use,
+// A 64 x 64 -> 128 bit product folded: every bit of the key reaches the upper half, which is what is used,
 // with one multiplication.
 std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
     const auto product = static_cast<unsigned __int128>(a) * b;
@@ -25,13 +28,13 @@ std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
 }
 
 template <std::size_t kKeyWords>
-std::uint64_t hash_key(const std::uint64_t* key, std::size_t key_words) {
+std::uint32_t hash_key(const std::uint64_t* key, std::size_t key_words) {
     constexpr std::uint64_t kSeed = 0xa0761d6478bd642f;
     constexpr std::uint64_t kMultiplier = 0xe7037ed1a0b428db;
     std::uint64_t hash = fold(key[0] ^ kSeed, kMultiplier);
     const std::size_t words = kKeyWords != 0 ? kKeyWords : key_words;
     for (std::size_t i = 1; i < words; ++i) hash = fold(hash ^ key[i], kMultiplier);
-    return hash;
+    return static_cast<std::uint32_t>(hash >> 32);
 }
 
 using Slots = std::uint32_t __attribute__((vector_size(4 * sizeof(std::uint32_t))));
@@ -42,7 +45,8 @@ inline Slots slots_at(const std::uint32_t* bucket) {
     return slots;
 }
 
-// What stands in the slots of this tag, without the tag; should there be several, of no row in particular.
+// What stands in the slots of this tag, without the tag: 0 if there is none; should there be several, of no
+// row in particular.
 inline std::uint32_t match(Slots slots, std::uint32_t tag, std::uint32_t tag_bits) {
     const Slots same = (slots & tag_bits) == tag;
     Slots found = slots & same & ~tag_bits;
@@ -72,25 +76,28 @@ inline bool same_key(const std::uint64_t* a, const std::uint64_t* b, std::size_t
 struct GroupTable::Probe {
     explicit Probe(const GroupTable& table)
         : slots(table.slots_),
-          home_shift(table.home_shift_),
-          tag_shift(64 - table.home_shift_),
-          tag_bits(~table.row_bits_),
-          last(table.size_ - (table.size_ != 0)) {}
+          home_bits(table.home_bits_),
+          home_mask(table.home_mask_),
+          row_bits(table.row_bits_),
+          last(table.size_ - 1) {}
 
-    [[nodiscard]] const std::uint32_t* home_of(std::uint64_t hash) const {
-        return slots + (hash >> home_shift) * kBucket;
+    // What home and tag are parts of.
+    [[nodiscard]] std::uint32_t turned(std::uint32_t hash) const {
+        return std::rotl(hash, static_cast<int>(home_bits));
+    }
+    [[nodiscard]] const std::uint32_t* home_of(std::uint32_t hash) const {
+        return slots + std::size_t{turned(hash) & home_mask} * kBucket;
     }
     // The number of the only row that may have this hash; if there is none or are several, of any row.
-    [[nodiscard]] std::size_t number_of(std::uint64_t hash) const {
-        const std::uint32_t tag = static_cast<std::uint32_t>(hash << tag_shift >> 32) & tag_bits;
-        const std::size_t found = match(slots_at(home_of(hash)), tag, tag_bits);
+    [[nodiscard]] std::size_t number_of(std::uint32_t hash) const {
+        const std::size_t found = match(slots_at(home_of(hash)), turned(hash) & ~row_bits, ~row_bits);
         return std::min(found - (found != 0), last);
     }
 
     const std::uint32_t* slots;
-    unsigned home_shift;
-    unsigned tag_shift;
-    std::uint32_t tag_bits;
+    unsigned home_bits;
+    std::uint32_t home_mask;
+    std::uint32_t row_bits;
     std::size_t last;
 };
 
@@ -145,33 +152,36 @@ void GroupTable::probe_cached(const std::uint64_t* keys, std::size_t count, std:
     if (misses != 0) find_missed<kKeyWords>(keys, count, missed, misses, numbers, rows);
 }
 
-// The same in three passes, so that the cache misses of a block overlap: slots, then rows, then the
+// The same in three passes, so that the cache misses of a chunk overlap: slots, then rows, then the
 // comparison.
 template <std::size_t kKeyWords>
 void GroupTable::probe_fetching(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers,
                                 std::uint64_t** rows) {
     const std::size_t key_words = kKeyWords != 0 ? kKeyWords : key_words_;
-    std::uint64_t hashes[kBlock];
+    std::uint32_t hashes[kBlock];
     std::uint32_t missed[kBlock];
     std::size_t misses = 0;
     const Probe probe(*this);
-    for (std::size_t i = 0; i < count; ++i) {
-        hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
-        __builtin_prefetch(probe.home_of(hashes[i]));
-    }
     std::uint64_t* const* const slabs = slabs_.data();
     const unsigned slab_shift = slab_shift_;
     const std::size_t slab_mask = slab_mask_;
     const std::size_t stride = stride_;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t number = probe.number_of(hashes[i]);
-        rows[i] = slabs[number >> slab_shift] + (number & slab_mask) * stride;
-        numbers[i] = static_cast<std::uint32_t>(number);
-        __builtin_prefetch(rows[i], 1);
-    }
-    for (std::size_t i = 0; i < count; ++i) {
-        missed[misses] = static_cast<std::uint32_t>(i);
-        misses += !same_key(rows[i], keys + i * key_words, key_words);
+    for (std::size_t begin = 0; begin < count; begin += kChunk) {
+        const std::size_t end = std::min<std::size_t>(begin + kChunk, count);
+        for (std::size_t i = begin; i < end; ++i) {
+            hashes[i] = hash_key<kKeyWords>(keys + i * key_words, key_words);
+            __builtin_prefetch(probe.home_of(hashes[i]));
+        }
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t number = probe.number_of(hashes[i]);
+            rows[i] = slabs[number >> slab_shift] + (number & slab_mask) * stride;
+            numbers[i] = static_cast<std::uint32_t>(number);
+            __builtin_prefetch(rows[i], 1);
+        }
+        for (std::size_t i = begin; i < end; ++i) {
+            missed[misses] = static_cast<std::uint32_t>(i);
+            misses += !same_key(rows[i], keys + i * key_words, key_words);
+        }
     }
     if (misses != 0) find_missed<kKeyWords>(keys, count, missed, misses, numbers, rows);
 }
@@ -195,7 +205,7 @@ void GroupTable::find_missed(const std::uint64_t* keys, std::size_t count, const
 template <std::size_t kKeyWords>
 std::uint32_t GroupTable::find_or_append(const std::uint64_t* key) {
     const std::size_t key_words = kKeyWords != 0 ? kKeyWords : key_words_;
-    const std::uint64_t hash = hash_key<kKeyWords>(key, key_words);
+    const std::uint32_t hash = hash_key<kKeyWords>(key, key_words);
     const std::uint32_t tag = tag_of(hash);
     const std::uint64_t home = home_of(hash);
     const Slots bucket = slots_at(slots_ + home);
@@ -212,7 +222,7 @@ std::uint32_t GroupTable::find_or_append(const std::uint64_t* key) {
 inline std::uint32_t GroupTable::append_at(std::uint64_t at, std::uint32_t tag, const std::uint64_t* key) {
     const std::uint32_t number = append(key);
     slots_[at] = tag | (number + 1);
-    if (size_ * 2 > mask_) grow();
+    if (is_crowded()) grow();
     return number;
 }
 
@@ -246,7 +256,7 @@ void GroupTable::make_room() {
 
 void GroupTable::reserve(std::size_t rows) {
     expected_ = std::max(expected_, rows);
-    while (rows * 2 > mask_) double_index();
+    while (rows * 2 > mask_ || is_crowded()) double_index();
 }
 
 void GroupTable::grow() {
@@ -260,7 +270,8 @@ memory::Held GroupTable::start_index(memory::Held empty, std::size_t slots) {
     std::memset(slots_, 0, slots * sizeof(std::uint32_t));
     mask_ = slots - 1;
     row_bits_ = static_cast<std::uint32_t>(mask_);
-    home_shift_ = 64 - static_cast<unsigned>(std::bit_width(mask_ / kBucket));
+    home_mask_ = static_cast<std::uint32_t>(mask_ / kBucket);
+    home_bits_ = static_cast<unsigned>(std::bit_width(home_mask_));
     return std::exchange(index_, std::move(empty));
 }
 
@@ -281,7 +292,7 @@ void GroupTable::double_index() {
             std::uint32_t tag = (slot & ~old_row_bits) << 1;
             std::uint64_t at = bucket * 2 + (slot >> 31) * kBucket;
             if (overflowed) {
-                const std::uint64_t hash = hash_key<0>(row(row_part - 1), key_words_);
+                const std::uint32_t hash = hash_key<0>(row(row_part - 1), key_words_);
                 tag = tag_of(hash);
                 at = home_of(hash);
             }

@@ -72,7 +72,8 @@ Status with_details(const Batch& batch, const MessageBlock& block,
     std::size_t at = 0;
     for (std::size_t row = 0; row < place.size(); ++row) {
         const std::int32_t ordinal =
-            batch.origin->messages[static_cast<std::size_t>(batch.row_message[row])].ordinal;
+            batch.origin->messages[static_cast<std::size_t>(batch.message_of(static_cast<std::int64_t>(row)))]
+                .ordinal;
         while (at < block.ordinals.size() && block.ordinals[at] < ordinal) ++at;
         place[row] = at;
     }

@@ -178,7 +178,7 @@ std::string row_json(const Batch& batch, std::int64_t row) {
 std::int32_t line_of(const Batch& batch, std::int32_t row) {
     if (!batch.exploded) return -1;
     std::int32_t first = row;
-    while (first > 0 && batch.row_message[first - 1] == batch.row_message[row]) --first;
+    while (first > 0 && batch.message_of(first - 1) == batch.message_of(row)) --first;
     return row - first;
 }
 

@@ -35,13 +35,15 @@ Status Sales::look_up(const CleanBatch& clean, std::shared_ptr<Batch>* out) {
     std::int64_t met_ms[kKeysAtOnce];
     std::string_view keys[kKeysAtOnce];
     std::uint64_t hashes[kKeysAtOnce];
-    for (std::size_t next = 0; next < clean.rows.size();) {
+    const KeptVector<std::int32_t> clean_rows = clean.row_numbers();
+    const KeptVector<std::int64_t> watermarks_ms = clean.watermarks_ms();
+    for (std::size_t next = 0; next < clean_rows.size();) {
         std::size_t count = 0;
-        for (; next < clean.rows.size() && count < kKeysAtOnce; ++next) {
-            const std::int32_t row = clean.rows[next];
+        for (; next < clean_rows.size() && count < kKeysAtOnce; ++next) {
+            const std::int32_t row = clean_rows[next];
             if (!type->valid(row) || condition_.weights[static_cast<std::size_t>(codes[row])] == 0) continue;
             rows[count] = row;
-            met_ms[count++] = clean.watermark_ms[next];
+            met_ms[count++] = watermarks_ms[next];
         }
         read_keys(key_columns, rows, count, &keys_, keys);
         for (std::size_t i = 0; i < count; ++i) {
@@ -62,7 +64,7 @@ Status Sales::look_up(const CleanBatch& clean, std::shared_ptr<Batch>* out) {
         }
     }
     for (; written < batch.rows; ++written) found.put_null();
-    if (!clean.watermark_ms.empty()) remembered_.expire(clean.watermark_ms[clean.rows.size() - 1]);
+    if (!watermarks_ms.empty()) remembered_.expire(watermarks_ms.back());
 
     auto with_times = std::make_shared<Batch>(batch);
     with_times->columns.push_back(found.finish());

@@ -100,8 +100,10 @@ Status KeyShards::hash(const Batch& batch, const std::string& prefix, const std:
 }
 
 Status KeyShards::split(const CleanBatch& clean, std::vector<std::shared_ptr<CleanBatch>>* shards) {
-    const std::size_t count = clean.rows.size();
-    OMNI_RETURN_NOT_OK(hash(*clean.batch, "", clean.rows.data(), count, &hashes_));
+    const KeptVector<std::int32_t> clean_rows = clean.row_numbers();
+    const KeptVector<std::int64_t> met_ms = clean.watermarks_ms();
+    const std::size_t count = clean_rows.size();
+    OMNI_RETURN_NOT_OK(hash(*clean.batch, "", clean_rows.data(), count, &hashes_));
     std::vector<std::size_t> sizes(static_cast<std::size_t>(shards_), 0);
     for (const std::uint64_t shard : hashes_) ++sizes[shard];
     std::vector<std::int32_t*> rows;
@@ -118,8 +120,8 @@ Status KeyShards::split(const CleanBatch& clean, std::vector<std::shared_ptr<Cle
     }
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t shard = hashes_[i];
-        *rows[shard]++ = clean.rows[i];
-        *watermarks_ms[shard]++ = clean.watermark_ms[i];
+        *rows[shard]++ = clean_rows[i];
+        *watermarks_ms[shard]++ = met_ms[i];
     }
     return {};
 }

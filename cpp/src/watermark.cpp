@@ -40,6 +40,38 @@ Watermark::Run Watermark::begin(std::int32_t slot) const {
     return run;
 }
 
+namespace {
+
+// In four chains, as each step waits for the one before.
+template <class TimeOf>
+std::int64_t newest_of(std::size_t count, TimeOf time_of) {
+    std::int64_t newest[4] = {Watermark::kNone, Watermark::kNone, Watermark::kNone, Watermark::kNone};
+    std::size_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (std::size_t chain = 0; chain < 4; ++chain)
+            newest[chain] = std::max(newest[chain], time_of(i + chain));
+    for (; i < count; ++i) newest[0] = std::max(newest[0], time_of(i));
+    return std::max(std::max(newest[0], newest[1]), std::max(newest[2], newest[3]));
+}
+
+}  // namespace
+
+void Watermark::Run::observe(const std::int64_t* times_ms, const std::int32_t* rows, std::size_t count) {
+    if (count == 0) return;
+    observe(rows == nullptr ? newest_of(count, [=](std::size_t i) { return times_ms[i]; })
+                            : newest_of(count, [=](std::size_t i) { return times_ms[rows[i]]; }));
+}
+
+void Watermark::Run::meet(const std::int64_t* times_ms, const std::int32_t* rows, std::size_t count,
+                          std::int64_t* met_ms) {
+    Run local = *this;
+    for (std::size_t i = 0; i < count; ++i) {
+        met_ms[i] = local.value();
+        local.observe(times_ms[rows == nullptr ? i : static_cast<std::size_t>(rows[i])]);
+    }
+    *this = local;
+}
+
 void Watermark::end(std::int32_t slot, const Run& run) {
     partitions_[slot].max_event_time_ms = run.newest_;
     partitions_[slot].idle = false;

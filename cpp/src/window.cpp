@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "window_impl.hpp"
@@ -23,23 +24,51 @@ constexpr std::size_t kBlock = GroupTable::kBlock;
 Status Window::Impl::push(const CleanBatch& batch, std::vector<std::int32_t>* late_rows) {
     OMNI_RETURN_NOT_OK(valid_);
     OMNI_RETURN_NOT_OK(failed_);
-    if (batch.rows.empty()) return {};
+    const std::size_t rows = batch.size();
+    if (rows == 0) return {};
     OMNI_RETURN_NOT_OK(bind(*batch.batch));
     owner_ = batch.owner;
-    for (std::size_t begin = 0; begin < batch.rows.size();) {
-        const std::int64_t* watermarks_ms = batch.watermark_ms.data() + begin;
-        std::size_t count = std::min(kBlock, batch.rows.size() - begin);
+    // Where every row's watermark is looked at, they are worked out at once.
+    const bool looks = batch.watermark_ms.empty() && (steps() || in_sessions());
+    const KeptVector<std::int64_t> worked_out = looks ? batch.watermarks_ms() : KeptVector<std::int64_t>();
+    const KeptVector<std::int64_t>& written = looks ? worked_out : batch.watermark_ms;
+    Met met{written.empty() ? nullptr : written.data(), batch.run, batch.times.as<std::int64_t>()};
+    for (std::size_t begin = 0; begin < rows;) {
+        std::size_t count = std::min<std::size_t>(kBlock, rows - begin);
         if (steps()) {
             // What the next row's watermark has made final must not hold the row.
+            const std::int64_t* watermarks_ms = met.written_ms;
             if (watermarks_ms[0] >= next_step_ms_) OMNI_RETURN_NOT_OK(step(watermarks_ms[0], &stepped_));
             if (watermarks_ms[0] < next_step_ms_)  // else the input has ended
                 count = static_cast<std::size_t>(
                     std::lower_bound(watermarks_ms, watermarks_ms + count, next_step_ms_) - watermarks_ms);
         }
-        OMNI_RETURN_NOT_OK(push_block(batch.rows.data() + begin, watermarks_ms, count, late_rows));
+        if (batch.all) std::iota(numbers_, numbers_ + count, static_cast<std::int32_t>(begin));
+        const std::int32_t* numbers = batch.all ? numbers_ : batch.rows.data() + begin;
+        OMNI_RETURN_NOT_OK(push_block(numbers, &met, count, late_rows));
         begin += count;
     }
     return {};
+}
+
+std::int64_t Window::Impl::Met::last(const std::int32_t* rows, std::size_t count) {
+    if (written_ms != nullptr) {
+        written_ms += count;
+        return written_ms[-1];
+    }
+    const bool consecutive = rows[count - 1] - rows[0] == static_cast<std::int32_t>(count) - 1;
+    run.observe(consecutive ? times_ms + rows[0] : times_ms, consecutive ? nullptr : rows, count - 1);
+    const std::int64_t met_ms = run.value();
+    run.observe(times_ms[rows[count - 1]]);
+    return met_ms;
+}
+
+const std::int64_t* Window::Impl::Met::each(const std::int32_t* rows, std::size_t count,
+                                            std::int64_t* room) const {
+    if (written_ms != nullptr) return written_ms;
+    Watermark::Run local = run;
+    local.meet(times_ms, rows, count, room);
+    return room;
 }
 
 Status Window::Impl::bind_column(const Batch& batch, const std::string& name, Type type,
@@ -111,8 +140,8 @@ Status Window::Impl::bind(const Batch& batch) {
     return {};
 }
 
-Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* watermarks_ms,
-                                std::size_t count, std::vector<std::int32_t>* late_rows) {
+Status Window::Impl::push_block(const std::int32_t* rows, Met* met, std::size_t count,
+                                std::vector<std::int32_t>* late_rows) {
     if (time_->null_count != 0)
         for (std::size_t i = 0; i < count; ++i)
             if (!time_->valid(rows[i]))
@@ -121,10 +150,11 @@ Status Window::Impl::push_block(const std::int32_t* rows, const std::int64_t* wa
 
     std::size_t placed = 0;
     if (!in_sessions()) {
-        placed = place(rows, watermarks_ms, count, late_rows);
+        placed = place(rows, met, count, late_rows);
         for (const Run& run : runs_) look_up(run);
     } else {
-        placed = place_in_sessions(rows, watermarks_ms, count, late_rows);
+        placed = place_in_sessions(rows, met->written_ms, count, late_rows);
+        met->written_ms += count;
         OMNI_RETURN_NOT_OK(failed_);
     }
 
@@ -197,10 +227,8 @@ Status Window::Impl::overflow(const Accumulator& accumulator) const {
 }
 
 // Places a block of consecutive rows that all fall into one window, none late: nothing is to be moved then.
-bool Window::Impl::place_in_one(const std::int32_t* rows, const std::int64_t* watermarks_ms,
-                                std::size_t count, std::int64_t closed_ms) {
+bool Window::Impl::place_in_one(const std::int32_t* rows, std::size_t count, std::int64_t watermark_ms) {
     if (rows[count - 1] - rows[0] != static_cast<std::int32_t>(count) - 1) return false;
-    const std::int64_t watermark_ms = std::max(watermarks_ms[count - 1], closed_ms);
     const std::int64_t* times_ms = placed_by_ms_ + rows[0];
     Slice* slice = slice_near(times_ms[count - 1], watermark_ms);
     if (slice == nullptr || slice->final_ms <= watermark_ms) return false;
@@ -216,12 +244,10 @@ bool Window::Impl::place_in_one(const std::int32_t* rows, const std::int64_t* wa
 }
 
 // Places a block in which no row is late, if its rows fall into few slices: a pass without branches for each
-// of them parts its rows from the others. The watermark never moves back, so the last row met the largest.
-// False when it is not so, or not seen at a glance.
-bool Window::Impl::place_at_a_glance(const std::int32_t* rows, const std::int64_t* watermarks_ms,
-                                     std::size_t count, std::int64_t closed_ms) {
+// of them parts its rows from the others. `watermark_ms` is the one that the last row met, which is the
+// largest. False when it is not so, or not seen at a glance.
+bool Window::Impl::place_at_a_glance(const std::int32_t* rows, std::size_t count, std::int64_t watermark_ms) {
     constexpr std::size_t kMostSlices = 4;
-    const std::int64_t watermark_ms = std::max(watermarks_ms[count - 1], closed_ms);
     const std::int64_t* times_ms = placed_by_ms_;
     const std::int32_t* left = rows;
     std::uint32_t begin = 0;
@@ -255,14 +281,17 @@ bool Window::Impl::place_at_a_glance(const std::int32_t* rows, const std::int64_
 
 // Finds each row's window and sorts the rows of the block by window, late ones left out. Returns how many are
 // in order_.
-std::size_t Window::Impl::place(const std::int32_t* rows, const std::int64_t* watermarks_ms,
-                                std::size_t count, std::vector<std::int32_t>* late_rows) {
+std::size_t Window::Impl::place(const std::int32_t* rows, Met* met, std::size_t count,
+                                std::vector<std::int32_t>* late_rows) {
     const std::int64_t* times_ms = placed_by_ms_;
     const std::int64_t closed_ms = closed_ms_of(owner_);
+    const Met before = *met;
+    const std::int64_t last_ms = std::max(met->last(rows, count), closed_ms);
     runs_.clear();
-    consecutive_ = place_in_one(rows, watermarks_ms, count, closed_ms);
+    consecutive_ = place_in_one(rows, count, last_ms);
     block_rows_ = consecutive_ ? rows : order_;
-    if (consecutive_ || place_at_a_glance(rows, watermarks_ms, count, closed_ms)) return count;
+    if (consecutive_ || place_at_a_glance(rows, count, last_ms)) return count;
+    const std::int64_t* watermarks_ms = before.each(rows, count, met_);
     std::size_t placed = 0;
     touched_.clear();
     for (std::size_t i = 0; i < count; ++i) {

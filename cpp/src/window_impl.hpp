@@ -220,15 +220,23 @@ private:
     Status bind_times(const Batch& batch);
     [[nodiscard]] bool fits(const Column& column, const std::string& key) const;
     Status bind_column(const Batch& batch, const std::string& name, Type type, const Column** column) const;
-    Status push_block(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+    // The watermarks that rows met: as they are written down, or to be worked out.
+    struct Met {
+        const std::int64_t* written_ms;  // of the next row
+        Watermark::Run run;
+        const std::int64_t* times_ms;
+
+        // By the last of `count` rows, which is the largest; the next rows are those after it.
+        std::int64_t last(const std::int32_t* rows, std::size_t count);
+        const std::int64_t* each(const std::int32_t* rows, std::size_t count, std::int64_t* room) const;
+    };
+    Status push_block(const std::int32_t* rows, Met* met, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
-    std::size_t place(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
+    std::size_t place(const std::int32_t* rows, Met* met, std::size_t count,
                       std::vector<std::int32_t>* late_rows);
-    bool place_in_one(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
-                      std::int64_t closed_ms);
+    bool place_in_one(const std::int32_t* rows, std::size_t count, std::int64_t watermark_ms);
     Status add(std::size_t placed);
-    bool place_at_a_glance(const std::int32_t* rows, const std::int64_t* watermarks_ms, std::size_t count,
-                           std::int64_t closed_ms);
+    bool place_at_a_glance(const std::int32_t* rows, std::size_t count, std::int64_t watermark_ms);
     void look_up(const Run& run);
     bool add_items(const Run& run, std::size_t number);
     void pack_value(const ItemColumn& column, ItemSet* set, std::int32_t row, std::uint64_t group,
@@ -412,6 +420,8 @@ private:
     std::vector<Slice*> touched_;
     std::vector<Run> runs_;
     Slice* slice_of_[GroupTable::kBlock];
+    std::int32_t numbers_[GroupTable::kBlock];  // of rows, where all of the batch live on
+    std::int64_t met_[GroupTable::kBlock];
     std::int32_t placed_[GroupTable::kBlock];
     std::int32_t order_[GroupTable::kBlock];
     const std::int32_t* block_rows_ = order_;  // in this order; those of the batch if all are in one window

@@ -175,9 +175,6 @@ std::shared_ptr<Batch> Window::Impl::finish(std::vector<ColumnWriter> writers, s
     batch->origin = std::move(origin);
     batch->rows = rows;
     for (ColumnWriter& writer : writers) batch->columns.push_back(writer.finish());
-    batch->row_message.resize(static_cast<std::size_t>(rows));
-    for (std::int64_t row = 0; row < rows; ++row)
-        batch->row_message[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row);
     return batch;
 }
 

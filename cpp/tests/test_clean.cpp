@@ -163,14 +163,14 @@ Rows survivors(const Rule& one, const std::shared_ptr<Batch>& batch, std::int64_
     CHECK(out.counts.rows == batch->rows);
     CHECK(out.counts.duplicates == 0);
     CHECK(out.counts.rejected == static_cast<std::int64_t>(out.rejects.size()));
-    CHECK(static_cast<std::int64_t>(out.batch->rows.size() + out.rejects.size()) == batch->rows);
+    CHECK(static_cast<std::int64_t>(out.batch->row_numbers().size() + out.rejects.size()) == batch->rows);
     for (const Reject& reject : out.rejects) {
         CHECK(reject.reason == 0);
         CHECK(reject.field == one.column);
         CHECK(reject.byte_offset == -1);
         CHECK(reject.line == -1);
     }
-    return out.batch->rows;
+    return out.batch->row_numbers();
 }
 
 constexpr Type kIntegers[] = {Type::int32, Type::int64, Type::decimal, Type::timestamp_ms};
@@ -255,13 +255,13 @@ void allowed_values() {
     Cleaned out;
     auto dictionary = std::make_shared<Dictionary>();
     CHECK(one.clean(timed({codes("x", dictionary, {"store", "web", {}})}), 0, {}, &out).ok());
-    CHECK(out.batch->rows == Rows({1, 2}));
+    CHECK(out.batch->row_numbers() == Rows({1, 2}));
     CHECK(one.clean(timed({codes("x", dictionary, values)}), 0, {}, &out).ok());
-    CHECK(out.batch->rows == Rows({0, 2, 3, 4}));
+    CHECK(out.batch->row_numbers() == Rows({0, 2, 3, 4}));
     CHECK(one.clean(timed({codes("x", std::make_shared<Dictionary>(), {"web", "store"})}), 0, {}, &out).ok());
-    CHECK(out.batch->rows == Rows({0}));
+    CHECK(out.batch->row_numbers() == Rows({0}));
     CHECK(one.clean(timed({strings("x", {"store", "web"})}), 0, {}, &out).ok());
-    CHECK(out.batch->rows == Rows({1}));
+    CHECK(out.batch->row_numbers() == Rows({1}));
 }
 
 void first_rule_names_the_reason() {
@@ -275,7 +275,7 @@ void first_rule_names_the_reason() {
         CHECK(cleaner(std::move(rules)).clean(batch, 0, {}, &out).ok());
         std::vector<std::pair<std::int32_t, std::int32_t>> pairs;
         for (const Reject& reject : out.rejects) pairs.emplace_back(reject.message, reject.reason);
-        CHECK(out.batch->rows == Rows({3}));
+        CHECK(out.batch->row_numbers() == Rows({3}));
         CHECK(out.counts.rejected == 4);
         return pairs;
     };
@@ -338,7 +338,7 @@ void null_event_times() {
     CHECK(watermark->value() == Watermark::kNone);
     Cleaner guarded({rule(RuleKind::required, "event_time")}, "event_time", watermark, nullptr);
     CHECK(guarded.clean(batch, 0, {}, &out).ok());
-    CHECK(out.batch->rows == Rows({0, 2}));
+    CHECK(out.batch->row_numbers() == Rows({0, 2}));
     CHECK(watermark->value() == 7);
 }
 
@@ -352,15 +352,15 @@ void rows_meet_the_watermark_before_them() {
     CHECK(one.clean(batch_of({times({100, 90, 500, 130, 120}), integers("n", Type::int64, {1, 1, 0, 1, 1})}),
                     0, {}, &out)
               .ok());
-    CHECK(out.batch->rows == Rows({0, 1, 3, 4}));
-    CHECK(out.batch->watermark_ms == Times({kNone, 90, 90, 120}));  // the rejected 500 has moved nothing
+    CHECK(out.batch->row_numbers() == Rows({0, 1, 3, 4}));
+    CHECK(out.batch->watermarks_ms() == Times({kNone, 90, 90, 120}));  // the rejected 500 has moved nothing
     CHECK(watermark->value() == 120);
     CHECK(watermark->max_event_time_ms() == 130);
     CHECK(one.clean(batch_of({times({125, 140}), integers("n", Type::int64, {1, 1})}), 0, {}, &out).ok());
-    CHECK(out.batch->watermark_ms == Times({120, 120}));
+    CHECK(out.batch->watermarks_ms() == Times({120, 120}));
     CHECK(watermark->value() == 130);
     CHECK(one.clean(batch_of({times({}), integers("n", Type::int64, {})}), 0, {}, &out).ok());
-    CHECK(out.batch->rows.empty());
+    CHECK(out.batch->row_numbers().empty());
     CHECK(out.counts.rows == 0);
     CHECK(watermark->value() == 130);
 }
@@ -375,8 +375,8 @@ void duplicates_across_batches() {
                               integers("n", Type::int64, {1, 0, 1, 1, 1})}),
                     0, {}, &out)
               .ok());
-    CHECK(out.batch->rows == Rows({0, 3, 4}));
-    CHECK(out.batch->watermark_ms == Times({kNone, 10, 30}));
+    CHECK(out.batch->row_numbers() == Rows({0, 3, 4}));
+    CHECK(out.batch->watermarks_ms() == Times({kNone, 10, 30}));
     CHECK(out.counts.rejected == 1);
     CHECK(out.counts.duplicates == 1);
     CHECK(out.rejects.size() == 2);
@@ -385,7 +385,7 @@ void duplicates_across_batches() {
     CHECK(one.clean(batch_of({times({50, 35}), strings("id", {"a", {}}), integers("n", Type::int64, {1, 1})}),
                     0, {}, &out)
               .ok());
-    CHECK(out.batch->rows.empty());
+    CHECK(out.batch->row_numbers().empty());
     CHECK(out.counts.duplicates == 2);  // null is a key like any other
     CHECK(watermark->value() == 40);
 }
@@ -398,7 +398,7 @@ void duplicates_expire_within_a_batch() {
         batch_of({times({10, 110, 60, 111, 60, 61}), strings("id", {"a", "b", "a", "c", "a", "a"})});
     CHECK(one.clean(batch, 0, {}, &out).ok());
     // Row 2 meets 110 = 10 + 100: a duplicate. Row 4 meets 111: accepted, and remembered until 160.
-    CHECK(out.batch->rows == Rows({0, 1, 3, 4}));
+    CHECK(out.batch->row_numbers() == Rows({0, 1, 3, 4}));
     CHECK(out.counts.duplicates == 2);
 }
 
@@ -410,8 +410,8 @@ void overflowed_rows() {
     const auto batch = batch_of({times({10, 900, 20, 30, 40}), strings("id", {"a", "b", "c", "b", "a"}),
                                  integers("n", Type::int64, {1, 1, 0, 1, 1})});
     CHECK(one.clean(batch, 0, {1, 2}, &out).ok());
-    CHECK(out.batch->rows == Rows({0, 3}));
-    CHECK(out.batch->watermark_ms ==
+    CHECK(out.batch->row_numbers() == Rows({0, 3}));
+    CHECK(out.batch->watermarks_ms() ==
           Times({kNone, 10}));  // 900 moved nothing, and its "b" was not remembered
     CHECK(out.counts.rejected == 2);
     CHECK(out.counts.duplicates == 1);
@@ -435,8 +435,8 @@ void rows_of_a_message_share_its_fate() {
         Cleaner one = cleaner({range("n", 1, 9)}, 0, filter);
         Cleaned out;
         CHECK(one.clean(make(exploded), 0, {}, &out).ok());
-        CHECK(out.batch->rows == Rows({1, 2, 3}));
-        CHECK(out.batch->watermark_ms == Times({kNone, 10, 10}));
+        CHECK(out.batch->row_numbers() == Rows({1, 2, 3}));
+        CHECK(out.batch->watermarks_ms() == Times({kNone, 10, 10}));
         CHECK(out.counts.rejected == 2);
         CHECK(out.counts.duplicates == 1);
         CHECK(out.rejects.size() == 3);
@@ -466,8 +466,8 @@ void a_long_message() {
     Cleaner one = cleaner({}, 0, filter);
     Cleaned out;
     CHECK(one.clean(batch, 0, {}, &out).ok());
-    CHECK(out.batch->rows.size() == 102);
-    CHECK(out.batch->watermark_ms.back() == 1);
+    CHECK(out.batch->row_numbers().size() == 102);
+    CHECK(out.batch->watermarks_ms().back() == 1);
     CHECK(out.counts.duplicates == 1);
     CHECK(filter->size() == 3);
 }
@@ -476,7 +476,7 @@ std::int64_t distinct_keys(std::vector<Column> columns, std::vector<std::string>
     auto filter = std::make_shared<DuplicateFilter>(std::move(key), 1'000'000);
     Cleaned out;
     CHECK(cleaner({}, 1'000'000, filter).clean(timed(std::move(columns)), 0, {}, &out).ok());
-    CHECK(filter->size() == static_cast<std::int64_t>(out.batch->rows.size()));
+    CHECK(filter->size() == static_cast<std::int64_t>(out.batch->row_numbers().size()));
     return filter->size();
 }
 
@@ -748,12 +748,13 @@ void any_batches_give_the_same() {
             Cleaned out;
             CHECK(one.clean(batch, 0, {}, &out).ok());
             std::vector<std::string> verdicts(end - begin);
-            for (std::size_t i = 0; i < out.batch->rows.size(); ++i)
-                verdicts[out.batch->rows[i]] = "met " + std::to_string(out.batch->watermark_ms[i]);
+            for (std::size_t i = 0; i < out.batch->row_numbers().size(); ++i)
+                verdicts[out.batch->row_numbers()[i]] =
+                    "met " + std::to_string(out.batch->watermarks_ms()[i]);
             for (const Reject& reject : out.rejects)
                 verdicts[reject.message] = "rejected " + std::to_string(reject.reason);
-            CHECK(out.counts.rows == static_cast<std::int64_t>(out.batch->rows.size()) + out.counts.rejected +
-                                         out.counts.duplicates);
+            CHECK(out.counts.rows == static_cast<std::int64_t>(out.batch->row_numbers().size()) +
+                                         out.counts.rejected + out.counts.duplicates);
             got.insert(got.end(), verdicts.begin(), verdicts.end());
             if (random() % 8 == 0) {  // a restart changes nothing
                 auto restarted = std::make_shared<DuplicateFilter>(std::vector<std::string>{"id"}, kWithin);

@@ -9,6 +9,7 @@
 
 #include "omnistream/buffer.hpp"
 #include "omnistream/schema.hpp"
+#include "omnistream/watermark.hpp"
 
 namespace omnistream {
 
@@ -68,14 +69,19 @@ struct Batch {
     std::int64_t rows = 0;
     std::vector<Column> columns;
     std::shared_ptr<const Origin> origin;  // never null
-    KeptVector<std::int32_t>
-        row_message;        // per row: index into origin->messages, or for pushed rows the row itself
+    // Per row: index into origin->messages, or for pushed rows the row; empty where each row has its own
+    // number.
+    KeptVector<std::int32_t> row_message;
     bool exploded = false;  // rows are lines of messages; else a message has one row
     // Of a closed window: the partition that owns the state of each row (see watermark.hpp). One owner may
     // stand for all rows.
     std::int32_t owner = 0;
     std::vector<std::int32_t> row_owner;
 
+    [[nodiscard]] std::int32_t message_of(std::int64_t row) const {
+        return row_message.empty() ? static_cast<std::int32_t>(row)
+                                   : row_message[static_cast<std::size_t>(row)];
+    }
     [[nodiscard]] const Column* find(std::string_view name) const {
         for (const Column& column : columns)
             if (column.name == name) return &column;
@@ -83,12 +89,22 @@ struct Batch {
     }
 };
 
-// A batch after clean: which rows live on, and the watermark that each of them met on arrival.
+// A batch after clean: which rows live on, and the watermark that each of them met on arrival. What says
+// nothing is not written down: `rows` is empty where all live on, and watermarks follow from the times.
 struct CleanBatch {
     std::shared_ptr<const Batch> batch;
-    KeptVector<std::int32_t> rows;          // ascending row numbers of the survivors
-    KeptVector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it
+    bool all = false;
+    KeptVector<std::int32_t> rows;          // ascending row numbers of the survivors, unless all are
+    KeptVector<std::int64_t> watermark_ms;  // per survivor: the stream's watermark just before it; or empty,
+    Watermark::Run run;                     // and to be worked out from where the stream was before the batch
+    Buffer times;                           // and from the event times of its rows
     std::int32_t owner = 0;                 // the slot of its partition: whose the state of new keys is
+
+    [[nodiscard]] std::size_t size() const {
+        return all ? static_cast<std::size_t>(batch->rows) : rows.size();
+    }
+    [[nodiscard]] KeptVector<std::int32_t> row_numbers() const;
+    [[nodiscard]] KeptVector<std::int64_t> watermarks_ms() const;
 };
 
 // A message or row that is not used.

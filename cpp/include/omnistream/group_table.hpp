@@ -1,6 +1,7 @@
 // Rows of 64-bit words, found by the key words that each row starts with.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,7 +14,7 @@ namespace omnistream {
 
 // Rows lie in the order of their arrival, in slabs that never move; a hash index of 4 bytes a slot, at most
 // half full, points at them. So a group costs its row and 8 to 16 bytes, and the rows are read in order when
-// the table is written out. A slot's place and the bits that the row number leaves free hold the upper half
+// the table is written out. A slot's place and the bits that the row number leaves free hold 30 bits
 // of the hash: a probe rarely looks at a row that is not the one it wants, and growing hardly looks at any.
 class GroupTable {
 public:
@@ -56,6 +57,7 @@ public:
 
 private:
     static constexpr std::uint64_t kBucket = 4;  // slots
+    static constexpr std::uint64_t kSmallIndex = 8192;
 
     struct Probe;
     void probe(const std::uint64_t* keys, std::size_t count, std::uint32_t* numbers, std::uint64_t** rows);
@@ -75,11 +77,16 @@ private:
     void keep(const std::uint32_t* numbers, std::size_t count);
     void make_room();
     void grow();
-    // The first slot of the key's bucket; what does not fit there stands behind it.
-    [[nodiscard]] std::uint64_t home_of(std::uint64_t hash) const { return hash >> home_shift_ << 2; }
-    // The bits of the hash below those that say its home, above the bits of a row number.
-    [[nodiscard]] std::uint32_t tag_of(std::uint64_t hash) const {
-        return static_cast<std::uint32_t>(hash << (64 - home_shift_) >> 32) & ~row_bits_;
+    // At most half full; a small index a quarter, as room costs nothing there and a full bucket costs time.
+    [[nodiscard]] bool is_crowded() const { return size_ * (mask_ < kSmallIndex ? 4 : 2) > mask_; }
+    // The first slot of the key's bucket, by the uppermost bits of its hash; what does not fit there stands
+    // behind it.
+    [[nodiscard]] std::uint64_t home_of(std::uint32_t hash) const {
+        return (std::rotl(hash, static_cast<int>(home_bits_)) & home_mask_) * kBucket;
+    }
+    // The next bits of the hash, above the bits of a row number.
+    [[nodiscard]] std::uint32_t tag_of(std::uint32_t hash) const {
+        return std::rotl(hash, static_cast<int>(home_bits_)) & ~row_bits_;
     }
     memory::Held start_index(memory::Held empty, std::size_t slots);
     void double_index();
@@ -97,7 +104,8 @@ private:
     memory::Held index_;
     std::uint32_t* slots_ = nullptr;  // 0: free; else hash bits above row_bits_, row number + 1 in row_bits_
     std::uint64_t mask_ = 0;
-    unsigned home_shift_ = 0;
+    std::uint32_t home_mask_ = 0;  // of the number of a bucket
+    unsigned home_bits_ = 0;
     std::uint32_t row_bits_ = 0;          // a mask: all ones below log2(slots)
     std::shared_ptr<FrozenRows> frozen_;  // until nothing that it is about to read is in our way
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -47,13 +48,19 @@ public:
             newest_ = std::max(newest_, event_time_ms);
             value_ = std::max(value_, lagged(std::min(newest_, others_), max_disorder_ms_));
         }
+        // The rows `rows` of times_ms, or where that is null its first `count`. Observing the newest of them
+        // is the same as observing each.
+        void observe(const std::int64_t* times_ms, const std::int32_t* rows, std::size_t count);
+        // The same, and what value() was before each.
+        void meet(const std::int64_t* times_ms, const std::int32_t* rows, std::size_t count,
+                  std::int64_t* met_ms);
 
     private:
         friend class Watermark;
-        std::int64_t newest_;  // of this partition
-        std::int64_t others_;  // the minimum of the others that are not idle; kEnd when there are none
-        std::int64_t value_;
-        std::int64_t max_disorder_ms_;
+        std::int64_t newest_ = kNone;  // of this partition
+        std::int64_t others_ = kEnd;  // the minimum of the others that are not idle; kEnd when there are none
+        std::int64_t value_ = kNone;
+        std::int64_t max_disorder_ms_ = 0;
     };
     [[nodiscard]] Run begin(std::int32_t slot) const;
     void end(std::int32_t slot, const Run& run);
