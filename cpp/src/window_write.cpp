@@ -84,14 +84,19 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
     for (std::size_t i = 0; i < items_.size(); ++i)
         if (items_[i].kind != ItemKind::distinct) items[i] = order_items(*slice, i);
 
-    // By blocks, so that the rows are fetched from memory once and read from the cache for every column.
-    const std::uint64_t* words[kBlock];
-    for (std::size_t begin = 0; begin < order.size(); begin += kBlock) {
-        const std::size_t count = std::min(kBlock, order.size() - begin);
-        for (std::size_t i = 0; i < count; ++i) {
-            words[i] = slice->groups.row(order[begin + i]);
-            __builtin_prefetch(words[i]);
-        }
+    // By blocks, so that the rows are fetched from memory once and read from the cache for every column;
+    // those of the next block are asked for meanwhile.
+    constexpr std::size_t kRows = kBlock / 4;
+    const auto ask = [&](std::size_t from) {
+        for (std::size_t i = from; i < std::min(from + kRows, order.size()); ++i)
+            __builtin_prefetch(slice->groups.row(order[i]));
+    };
+    const std::uint64_t* words[kRows];
+    ask(0);
+    for (std::size_t begin = 0; begin < order.size(); begin += kRows) {
+        const std::size_t count = std::min(kRows, order.size() - begin);
+        ask(begin + kRows);
+        for (std::size_t i = 0; i < count; ++i) words[i] = slice->groups.row(order[begin + i]);
         if (in_sessions()) {
             for (std::size_t i = 0; i < count; ++i) {
                 (*out)[0].put(static_cast<std::int64_t>(words[i][session_word(kFirstMs)]));
