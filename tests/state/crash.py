@@ -40,6 +40,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omnistream import _core
+from omnistream.checkpoint import remove
 from omnistream.job import parse_job
 from omnistream.run import run_job
 
@@ -51,7 +52,7 @@ JOBS_PER_PACE = 8
 RUN_SECONDS = 300
 
 MEASURES = ["count", "units_net", "net_amount", "std(unit_price)", "top(size, 2)", "last(order_id)"]
-NAMES = ("hours", "rolling", "visits", "days", "ever", "demand")
+NAMES = ("hours", "rolling", "visits", "visits_so_far", "sold", "days", "ever", "demand")
 
 
 def tables(threads: int) -> dict[str, Any]:
@@ -64,11 +65,15 @@ def tables(threads: int) -> dict[str, Any]:
         "job": {"name": "crash", "threads": threads},
         "source": {"path": ["a.ndjson", "b.ndjson.gz"], "batch_bytes": "64 KiB"},
         "schema": {"use": "order_flat"},
+        "state": {"shards": threads},
+        "lifecycle": {"sale_key": ["order_id"]},
         "clean": {"rule": [{"check": "price_below_cost"}], "duplicates": {"within": "1h"}},
         "window": [
             window("hours", size="1h", keys=["sku", "channel"], emit="early", every="20m"),
             window("rolling", kind="hopping", size="3h", hop="1h", keys=["store_id"]),
             window("visits", kind="session", gap="30m", keys=["sku", "store_id"]),
+            window("visits_so_far", kind="session", gap="30m", emit="early", every="1h"),
+            window("sold", size="1h", allowed_lateness="1d", correct="original_sale"),
             window("days", size="1 day", time_zone="Asia/Shanghai", measures=["units_sold"]),
             window("ever", kind="global", keys=["channel"]),
         ],
@@ -174,6 +179,7 @@ def crash(
         tally.runs += 1
         tally.resumed += any((folder / "state").glob("0*"))
         if is_done(folder):
+            remove(folder / "state")  # what was killed in the middle of this, as the next job here does
             return
     finish(folder, threads)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ SHANGHAI = 8 * 60
 
 DISORDER = 20
 WITHIN = 60
+REMEMBER = 100
 
 Row = tuple[tuple[str, Any], ...]
 Interval = tuple[int, int]
@@ -38,6 +39,7 @@ class Event:
     discount_tenths: int = 0
     sold_at: int | None = None
     broken: bool = False
+    found: int | None = None  # when the sale of its order was, as far as is remembered
 
     @property
     def sign(self) -> int:
@@ -177,6 +179,10 @@ def days_of_the_sale(event: Event) -> list[Interval]:
     return [(start, start + DAY)]
 
 
+def hours_of_the_sale_found(event: Event) -> list[Interval]:
+    return every(60)(event if event.found is None else replace(event, at=event.found))
+
+
 def all_windows() -> dict[str, Windows]:
     """Return the windows of the machine's job (tests/state/test_machine.py), by name."""
 
@@ -199,6 +205,7 @@ def all_windows() -> dict[str, Windows]:
             Sessions("session", by_sku, every(1), lateness=3, gap=30),
             Sessions("visits_so_far", by_sku, every(1), early=10, gap=30),
             Windows("ever", by_nothing, lambda event: [(NEVER, FOR_EVER)]),
+            Windows("found", by_sku, hours_of_the_sale_found, lateness=45),
             Windows("days", by_sku, days_of_the_sale, lateness=2 * DAY, early=DAY),
         )
     }
@@ -213,6 +220,7 @@ class Model:
     idle: set[int] = field(default_factory=set)
     watermark: int = NEVER
     seen: dict[str, int] = field(default_factory=dict)
+    sold: dict[str, int] = field(default_factory=dict)  # by order
     ledger: Counter[str] = field(default_factory=Counter)
 
     def push(self, partition: int, position: int, events: list[Event]) -> dict[str, Counter[Any]]:
@@ -235,6 +243,12 @@ class Model:
         if event.id in self.seen and self.watermark <= self.seen[event.id] + WITHIN:
             return "duplicate"
         self.seen[event.id] = event.at
+        sold = self.sold.get(event.order)
+        remembered = sold is not None and self.watermark <= sold + REMEMBER
+        if event.sign > 0 and not remembered:
+            self.sold[event.order] = event.at
+        if event.sign < 0 and remembered:
+            event = replace(event, found=sold)
         self.reach(told)
         taken = [each.take(event) for each in self.windows.values()]
         self.idle.discard(partition)

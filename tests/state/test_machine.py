@@ -25,7 +25,7 @@ from omnistream.checkpoint import Snapshot, prune
 from omnistream.job import parse_job
 from omnistream.pipeline import Outputs, Pipeline
 from omnistream.spec import StateSpec
-from tests.state.model import DAY, DISORDER, FOR_EVER, WITHIN, Event, Model
+from tests.state.model import DAY, DISORDER, FOR_EVER, REMEMBER, WITHIN, Event, Model
 
 # The long form: `make state-machine`. The short one is the same every time.
 EXAMPLES = int(os.environ.get("OMNISTREAM_STATE_EXAMPLES", "0"))
@@ -63,6 +63,7 @@ TABLES: dict[str, Any] = {
     },
     "amount": {},
     "time": {"max_disorder": f"{DISORDER}m"},
+    "lifecycle": {"sale_key": ["order_id"], "remember": f"{REMEMBER}m"},
     "clean": {"rule": [{"check": "positive_quantity"}], "duplicates": {"within": f"{WITHIN}m"}},
     "window": [
         window("tumbling", size="1h", offset="7m", allowed_lateness="5m", keys=["order_id", "size"]),
@@ -72,6 +73,7 @@ TABLES: dict[str, Any] = {
         window("session", kind="session", gap="30m", allowed_lateness="3m"),
         window("visits_so_far", kind="session", gap="30m", emit="early", every="10m"),
         window("ever", kind="global", keys=[]),
+        window("found", size="1h", allowed_lateness="45m", correct="original_sale"),
         window(
             "days",
             size="1 day",
