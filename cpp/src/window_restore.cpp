@@ -156,7 +156,8 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
 
     const auto* starts_ms = starts->lanes<std::int64_t>();
     const auto* owners = owner_column->lanes<std::int32_t>();
-    restored->resize(static_cast<std::size_t>(groups.rows), {nullptr, 0});
+    const bool asked_for = in_sessions() || !items_.empty();
+    if (asked_for) restored->resize(static_cast<std::size_t>(groups.rows), {nullptr, 0});
     if (in_sessions()) return restore_sessions(groups, owners, from, to, closed_ms, keys, words, restored);
     const std::size_t row_words = key_width_ + words.size();
     std::vector<std::uint64_t> saved(kBlock * row_words);
@@ -175,7 +176,13 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
         std::unique_ptr<Slice>& slice =
             is_told(begin) ? told_[static_cast<std::int64_t>(floor_divide(index, slices_per_hop_))]
                            : open_[index];
-        if (slice == nullptr) slice = make_slice(interval_of(index));
+        if (slice == nullptr) {
+            slice = make_slice(interval_of(index));
+            // Rows of a slice stand together: its table grows once.
+            const auto* past = std::find_if(starts_ms + begin, starts_ms + groups.rows,
+                                            [&](std::int64_t start) { return start != starts_ms[begin]; });
+            slice->groups.reserve(static_cast<std::size_t>(past - (starts_ms + begin)));
+        }
         if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms)
             return {Code::state, "the window snapshot has a window that cannot be open, from " +
                                      std::to_string(starts_ms[begin]) + " ms"};
@@ -198,8 +205,10 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
         for (std::size_t i = 0; i < count; ++i) {
             theirs[i] = saved.data() + i * row_words;
             words_[i] = slice->groups.row(group_[i]);
-            (*restored)[static_cast<std::size_t>(order_[i])] = {slice.get(), group_[i]};
         }
+        if (asked_for)
+            for (std::size_t i = 0; i < count; ++i)
+                (*restored)[static_cast<std::size_t>(order_[i])] = {slice.get(), group_[i]};
         // A new group's words change nothing that they are merged with.
         for (const Accumulator& accumulator : accumulators_)
             if (merge_block(accumulator.add, words_, theirs, accumulator.word, count))
