@@ -567,7 +567,8 @@ class DeviceWindow:
         StateError
             When it is of another window, or damaged: the message says what differs.
         """
-        self._host.restore(dict(parts))  # refuses what does not fit
+        self._host.restore(dict(parts))  # refuses what does not fit, and adds what new measures begin with
+        parts = self._host.snapshot()
         self._host.restore(self._empty)
         read = {name: pa.record_batch(parts[name]) for name in ("counts", "owners", "groups", "distinct")}
         self._clear()

@@ -265,18 +265,6 @@ def remove(path: str | Path, but: Collection[str] = ()) -> None:
                 shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
 
 
-def check_compatible(manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise a `StateError` that lists every key of `expected` whose value in `manifest` is another."""
-    missing = object()
-    differences = [
-        f"{key}: the checkpoint has {'nothing' if old is missing else repr(old)}, the job has {new!r}"
-        for key, new in expected.items()
-        if (old := manifest.get(key, missing)) != new
-    ]
-    if differences:
-        raise StateError("the checkpoint is of another job: " + "; ".join(differences))
-
-
 # --- the manifest ---------------------------------------------------------------------------------
 
 

@@ -94,7 +94,8 @@ class Derive:
     def restore(self, parts: dict[str, object]) -> None:
         """Take back what `snapshot` returned."""
         for name, stage in self._stages.items():
-            stage.restore(parts[name])
+            if name in parts:  # else one that the job did not have then
+                stage.restore(parts[name])
 
     def drop(self, owner: int) -> None:
         """Forget the keys of one partition."""
@@ -104,4 +105,5 @@ class Derive:
     def take(self, parts: dict[str, object], from_owner: int, to: int) -> None:
         """Add the keys that `from_owner` had in another pipeline."""
         for name, stage in self._stages.items():
-            stage.take(parts[name], from_owner, to)
+            if name in parts:
+                stage.take(parts[name], from_owner, to)

@@ -6,8 +6,6 @@ Sources and sinks stand outside (`omnistream.source`, `omnistream.sink`, joined 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from omnistream import _core
-from omnistream.checkpoint import LateParts, Snapshot, check_compatible, latest
+from omnistream.checkpoint import LateParts, Snapshot, latest
 from omnistream.clean import Clean
 from omnistream.decode import Decode
 from omnistream.decode_ahead import AnyBlock
@@ -28,6 +26,7 @@ from omnistream.device import Device
 from omnistream.encode import Encode
 from omnistream.errors import MemoryLimitError, StateError
 from omnistream.memory import default_limit_bytes
+from omnistream.migration import check_fits, spec_of
 from omnistream.placement import Placement
 from omnistream.sales import Sales
 from omnistream.schema import Schema
@@ -343,7 +342,8 @@ class Pipeline:
             "derive": _given(self.derive.snapshot()),
         }
         manifest = {
-            **_identity(self.job),
+            "job": self.job.name,
+            "spec": spec_of(self.job),
             "next_positions": self.decode.snapshot(),
             "watermark": self.clean.watermark.snapshot(),
             "ledger": {
@@ -395,7 +395,7 @@ class Pipeline:
             if folder is None:
                 raise StateError(f"{snapshot}: there is no checkpoint here")
             snapshot = Snapshot.load(folder)
-        check_compatible(snapshot.manifest, _identity(job))
+        check_fits(snapshot.manifest, job)
         pipeline = cls(job, clock, launcher=launcher)
         for name, stage in (
             ("encode", pipeline.encode),
@@ -439,7 +439,8 @@ class Pipeline:
         }
         place = (source, partition)
         manifest = {
-            **_identity(self.job),
+            "job": self.job.name,
+            "spec": spec_of(self.job),
             "next_positions": [each for each in self.decode.snapshot() if _place(each) == place],
             "watermark": watermark
             | {"partitions": [each for each in watermark["partitions"] if _place(each) == place]},
@@ -470,7 +471,7 @@ class Pipeline:
         StateError
             When the snapshot is of another job or knows no such partition; nothing has changed then.
         """
-        check_compatible(snapshot.manifest, _identity(self.job))
+        check_fits(snapshot.manifest, self.job)
         watermark = snapshot.manifest["watermark"]
         place = (source, partition)
         owners = [number for number, each in enumerate(watermark["partitions"]) if _place(each) == place]
@@ -594,24 +595,3 @@ def _names_used(job: JobSpec) -> set[str]:
             if measure.condition is not None:
                 used.add(measure.condition.column)
     return used
-
-
-def _identity(job: JobSpec) -> dict[str, str]:
-    """Return what must be the same for a snapshot to fit a job."""
-
-    def digest(value: Any) -> str:
-        return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-    columns = job.columns
-    return {
-        "job": job.name,
-        "schema": job.schema.fingerprint(),
-        "time": digest({"column": job.time.column, "max_disorder_ms": job.time.max_disorder_ms}),
-        "amount": digest(job.amount and asdict(job.amount)),
-        "clean": digest(
-            [[rule.to_core() for rule in job.rules], job.duplicates and job.duplicates.to_core()]
-        ),
-        **({} if job.sales is None else {"sales": digest(asdict(job.sales))}),
-        "windows": digest([window.to_core(job.time.column, columns) for window in job.windows]),
-        "derives": digest([derive.identity() for derive in job.derives]),
-    }

@@ -195,7 +195,8 @@ class Windows:
     def restore(self, parts: dict[str, object]) -> None:
         """Take back what `snapshot` returned."""
         for name, window in self._each():
-            window.restore(_parts_of(name, parts))
+            if own := _parts_of(name, parts):  # else a window that the job did not have then
+                window.restore(own)
 
     def drop(self, owner: int) -> None:
         """Remove the groups of one partition."""
@@ -205,7 +206,8 @@ class Windows:
     def take(self, parts: dict[str, object], from_owner: int, to: int) -> None:
         """Add the groups that `from_owner` had in another pipeline."""
         for name, window in self._each():
-            window.take(_parts_of(name, parts), from_owner, to)
+            if own := _parts_of(name, parts):
+                window.take(own, from_owner, to)
 
 
 def _freeze(window: HostWindow | DeviceWindow) -> Callable[[], dict[str, Any]]:

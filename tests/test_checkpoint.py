@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnistream import checkpoint
-from omnistream.checkpoint import Snapshot, check_compatible, latest, load, prune, save
+from omnistream.checkpoint import Snapshot, latest, load, prune, save
 from omnistream.errors import StateError
 
 WINDOW = pa.table(
@@ -106,18 +106,6 @@ def test_leftovers_of_a_crash_are_not_read_and_go_with_the_next_save(tmp_path):
     assert latest(tmp_path) == first
     second = save(tmp_path, PARTS, {})
     assert sorted(tmp_path.iterdir()) == [first, second, tmp_path / "notes.txt"]
-
-
-def test_a_differing_job_is_refused_with_each_difference():
-    manifest = {"schema": "aa", "windows": {"sales": 60_000}, "device": "cpu"}
-    check_compatible(manifest, {"schema": "aa", "windows": {"sales": 60_000}})
-    with pytest.raises(StateError) as refused:
-        check_compatible(manifest, {"schema": "bb", "windows": {"sales": 1}, "dedupe": None, "device": "cpu"})
-    text = str(refused.value)
-    assert "schema: the checkpoint has 'aa', the job has 'bb'" in text
-    assert "windows: the checkpoint has {'sales': 60000}, the job has {'sales': 1}" in text
-    assert "dedupe: the checkpoint has nothing, the job has None" in text
-    assert "device" not in text
 
 
 def test_another_format_is_refused_by_name(tmp_path, monkeypatch):

@@ -687,27 +687,6 @@ def check_restored(
     assert_same(run(job, map(list, parts), between), run(job, map(list, parts)), job)
 
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "job": {"job": {"name": "other"}},
-    "schema": {"schema": {"use": "order_flat"}},
-    "time": {"time": {"max_disorder": "21m"}},
-    "amount": {"amount": {"unit_price": "unit_cost"}},
-    "clean": {"clean": {"rule": RULES[:1], "duplicates": {"within": "1h"}}},
-    "windows": {"window": [SALES | {"allowed_lateness": "1m"}, QUARTERS, DAILY]},
-    "derives": {"derive": [DEMAND | {"horizon_days": 4}]},
-}
-
-
-@pytest.mark.parametrize("part", OTHERS)
-def test_a_snapshot_of_another_job_is_refused(part: str) -> None:
-    snapshot = new_pipeline(JOBS["order"]).snapshot()
-    other = parse_job(order_job("order") | OTHERS[part])
-    with pytest.raises(StateError, match=rf"another job: .*\b{part}: ") as refusal:
-        Pipeline.restore(snapshot, other)
-    if part != "schema":
-        assert str(refusal.value).count("the checkpoint has") == 1
-
-
 def test_another_sink_is_no_other_job() -> None:
     messages = list(map(as_json, ORDERS))
     pipeline = new_pipeline(parse_job(order_job("order_flat")))

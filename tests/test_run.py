@@ -180,7 +180,7 @@ def test_a_checkpoint_of_another_job_is_refused(tmp_path: Path, orders: tuple[by
     stop = Stop()
     stop.request()
     assert run_job(job, stop=stop).metrics.messages == 0
-    with pytest.raises(StateError, match="windows"):
+    with pytest.raises(StateError, match='window "daily": the job has none'):
         run_job(replace(job, windows=job.windows[:1], derives=(), sinks=job.sinks[:1]))
 
 

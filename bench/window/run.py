@@ -150,10 +150,10 @@ def checkpoint(keys: int, cpu: int) -> tuple[dict[str, Any], list[str]]:
     lines = [
         f"### A checkpoint of {cost['keys']:,} keys, while rows of all of them come in",
         "",
-        f"State {cost['state_bytes'] / 1e6:.0f} MB, on disk {cost['checkpoint_bytes'] / 1e6:.0f} MB. Frozen "
-        f"in {cost['snapshot_s'] * 1e3:.1f} ms, written by another thread in {cost['save_s']:.2f} s; read back in "
-        f"{cost['restore_s']:.2f} s. The longest push took {cost['pause_s'] * 1e3:.0f} ms more than usual. "
-        f"In {CHECKPOINT_INTERVAL_S} s with a checkpoint {cost['share']:.1%} fewer rows came in than without; "
+        f"State {cost['state_bytes'] / 1e6:.0f} MB, on disk {cost['checkpoint_bytes'] / 1e6:.0f} MB; frozen "
+        f"in {cost['snapshot_s'] * 1e3:.1f} ms, written by another thread in {cost['save_s']:.2f} s, read "
+        f"back in {cost['restore_s']:.2f} s. The longest push took {cost['pause_s'] * 1e3:.0f} ms too long.",
+        f"{CHECKPOINT_INTERVAL_S} s with a checkpoint took in {cost['share']:.1%} fewer rows than without; "
         f"{cost['share_one_core']:.1%} fewer where the writer has no core of its own.",
         "",
     ]

@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -348,8 +349,11 @@ private:
     void freeze_slice(Slice* slice, bool told, Frozen* state);
     void freeze_sessions(Frozen* state);
     Parts small_parts(std::int32_t owner) const;
-    Status find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name) const;
+    Status find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name,
+                      std::set<std::string>* begin) const;
+    Status find_what_begins(const std::vector<std::size_t>& added, std::set<std::string>* begin) const;
     Status restore_groups(const Batch& groups, std::int32_t from, std::int32_t to, std::int64_t closed_ms,
+                          const std::set<std::string>& begin_here,
                           std::vector<std::pair<Slice*, std::uint32_t>>* restored);
     Status restore_distinct(const Batch& values,
                             const std::vector<std::pair<Slice*, std::uint32_t>>& restored);

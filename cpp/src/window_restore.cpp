@@ -1,6 +1,7 @@
 // The state of a window back from batches.
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "window_impl.hpp"
 
@@ -26,8 +27,10 @@ Status find_column(const Batch& batch, const std::string& part, const std::strin
 
 }  // namespace
 
-// The parts of a snapshot of this window.
-Status Window::Impl::find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name) const {
+// The parts of a snapshot of this window. It may lack measures that the window has by now: `begin` are then
+// the accumulators that begin here.
+Status Window::Impl::find_parts(const Parts& parts, std::map<std::string, const Batch*>* by_name,
+                                std::set<std::string>* begin) const {
     for (const auto& [name, batch] : parts) (*by_name)[name] = batch.get();
     for (const char* name : {"spec", "counts", "owners", "groups", "distinct"})
         if (by_name->count(name) == 0) return lacks(std::string("part '") + name + "'");
@@ -35,17 +38,62 @@ Status Window::Impl::find_parts(const Parts& parts, std::map<std::string, const 
 
     const Column* lines = nullptr;
     OMNI_RETURN_NOT_OK(find_column(*(*by_name)["spec"], "spec", "line", Type::string, &lines));
+    std::set<std::string> names;  // of measures: up to the definition
+    const auto name_in = [](const std::string& line) { return line.substr(0, line.find(" = ")); };
+    for (std::int64_t i = 0; i < lines->length; ++i) names.insert(name_in(std::string(lines->text(i))));
     const std::vector<std::string> wanted = spec_lines();
-    for (std::size_t i = 0; i < std::max(wanted.size(), static_cast<std::size_t>(lines->length)); ++i) {
-        const bool saved_has = i < static_cast<std::size_t>(lines->length);
-        const std::string saved =
-            saved_has ? std::string(lines->text(static_cast<std::int64_t>(i))) : "nothing";
+    const std::size_t first_measure = wanted.size() - spec.measures.size();
+    std::vector<std::size_t> added;
+    std::int64_t at = 0;
+    for (std::size_t i = 0; i <= wanted.size(); ++i) {
+        const std::string saved = at < lines->length ? std::string(lines->text(at)) : "nothing";
         const std::string ours = i < wanted.size() ? wanted[i] : "nothing";
-        if (saved != ours)
+        if (saved == ours) {
+            ++at;
+        } else if (i < wanted.size() && i >= first_measure && names.count(name_in(ours)) == 0) {
+            added.push_back(i - first_measure);
+        } else {
             return {Code::state, "the snapshot of window '" + spec.name + "' does not fit: it has \"" +
                                      saved + "\" where the job has \"" + ours + "\""};
+        }
     }
+    return added.empty() ? Status() : find_what_begins(added, begin);
+}
 
+// A measure that the snapshot lacks knows the rows from here on, or all, if what it is made of is there. One
+// that would put sums of all rows next to counts of some is refused.
+Status Window::Impl::find_what_begins(const std::vector<std::size_t>& added,
+                                      std::set<std::string>* begin) const {
+    const auto accumulators_of = [&](const std::vector<std::size_t>& measures, bool with_early) {
+        WindowSpec part = spec;
+        part.measures.clear();
+        if (!with_early) part.early_ms = 0;
+        std::vector<Type> types;
+        for (const std::size_t measure : measures) {
+            part.measures.push_back(spec.measures[measure]);
+            types.push_back(measure_types_[measure]);
+        }
+        std::set<std::string> names;
+        for (const Accumulator& each : Impl(std::move(part), key_types_, types).accumulators_)
+            names.insert(each.name);
+        return names;
+    };
+    std::vector<std::size_t> there;
+    for (std::size_t i = 0; i < spec.measures.size(); ++i)
+        if (std::find(added.begin(), added.end(), i) == added.end()) there.push_back(i);
+    const std::set<std::string> known = accumulators_of(there, true);
+    for (const std::size_t measure : added) {
+        const std::set<std::string> needed = accumulators_of({measure}, false);
+        const auto is_known = [&](const std::string& name) { return known.count(name) != 0; };
+        if (std::all_of(needed.begin(), needed.end(), is_known)) continue;
+        const auto shared = std::find_if(needed.begin(), needed.end(), is_known);
+        if (shared != needed.end())
+            return {Code::state, "window '" + spec.name + "': measure '" + spec.measures[measure].name +
+                                     "' cannot be added to what is open: its " + *shared +
+                                     " is known of all rows, and the rest of it of those to come; let the "
+                                     "job end, or give the window with this measure another name"};
+        begin->insert(needed.begin(), needed.end());
+    }
     return {};
 }
 
@@ -67,7 +115,8 @@ Status floors_of(const Batch& owners, std::map<std::int32_t, std::int64_t>* floo
 Status Window::Impl::restore(const Parts& parts) {
     OMNI_RETURN_NOT_OK(valid_);
     std::map<std::string, const Batch*> by_name;
-    OMNI_RETURN_NOT_OK(find_parts(parts, &by_name));
+    std::set<std::string> begin;
+    OMNI_RETURN_NOT_OK(find_parts(parts, &by_name, &begin));
     const Batch& saved_counts = *by_name["counts"];
     const Column* aggregated = nullptr;
     const Column* late = nullptr;
@@ -94,7 +143,7 @@ Status Window::Impl::restore(const Parts& parts) {
     floors_ms.erase(kAllOwners);
     floors_ms_ = std::move(floors_ms);
     std::vector<std::pair<Slice*, std::uint32_t>> restored;
-    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], kAllOwners, 0, closed_ms_, &restored));
+    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], kAllOwners, 0, closed_ms_, begin, &restored));
     return restore_distinct(*by_name["distinct"], restored);
 }
 
@@ -102,7 +151,8 @@ Status Window::Impl::take(const Parts& parts, std::int32_t from, std::int32_t to
     OMNI_RETURN_NOT_OK(valid_);
     OMNI_RETURN_NOT_OK(failed_);
     std::map<std::string, const Batch*> by_name;
-    OMNI_RETURN_NOT_OK(find_parts(parts, &by_name));
+    std::set<std::string> begin;
+    OMNI_RETURN_NOT_OK(find_parts(parts, &by_name, &begin));
     const Column* watermark = nullptr;
     OMNI_RETURN_NOT_OK(find_column(*by_name["counts"], "counts", "watermark_ms", Type::int64, &watermark));
     std::map<std::int32_t, std::int64_t> floors_ms;
@@ -114,7 +164,7 @@ Status Window::Impl::take(const Parts& parts, std::int32_t from, std::int32_t to
 
     join_owner(to, closed_ms);
     std::vector<std::pair<Slice*, std::uint32_t>> restored;
-    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], from, to, closed_ms, &restored));
+    OMNI_RETURN_NOT_OK(restore_groups(*by_name["groups"], from, to, closed_ms, begin, &restored));
     OMNI_RETURN_NOT_OK(restore_distinct(*by_name["distinct"], restored));
     if (in_sessions())
         for (const auto& [slice, number] : restored)
@@ -125,7 +175,7 @@ Status Window::Impl::take(const Parts& parts, std::int32_t from, std::int32_t to
 
 // Those of `from` as `to`'s, added to the groups that are here; kAllOwners: all, each as its own owner's.
 Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std::int32_t to,
-                                    std::int64_t closed_ms,
+                                    std::int64_t closed_ms, const std::set<std::string>& begin_here,
                                     std::vector<std::pair<Slice*, std::uint32_t>>* restored) {
     const Column* starts = nullptr;
     OMNI_RETURN_NOT_OK(find_column(groups, "groups", "window_start_ms", Type::int64, &starts));
@@ -145,13 +195,16 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
         if (!fits(*keys[i], keys_[i].column))
             return {Code::state,
                     "the window snapshot has a null '" + keys_[i].column + "', which is required by now"};
-    std::vector<const Column*> words;
+    std::vector<const Column*> words;  // null where the group's word is still a new one's
     for (const Accumulator& accumulator : accumulators_) {
-        OMNI_RETURN_NOT_OK(
-            find_column(groups, "groups", accumulator.name, Type::int64, &words.emplace_back()));
-        if (accumulator.add == Add::squares)
-            OMNI_RETURN_NOT_OK(find_column(groups, "groups", accumulator.name + " high", Type::int64,
-                                           &words.emplace_back()));
+        const std::size_t count = accumulator.add == Add::squares ? 2 : 1;
+        if (begin_here.count(accumulator.name) != 0) {
+            words.resize(words.size() + count, nullptr);
+            continue;
+        }
+        for (std::size_t i = 0; i < count; ++i)
+            OMNI_RETURN_NOT_OK(find_column(groups, "groups", accumulator.name + (i == 0 ? "" : " high"),
+                                           Type::int64, &words.emplace_back()));
     }
 
     const auto* starts_ms = starts->lanes<std::int64_t>();
@@ -198,9 +251,10 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
             return {Code::state, "the window snapshot has a key twice"};
         own_from(slice.get(), known, all ? owners[begin] : to);
         for (std::size_t word = 0; word < words.size(); ++word) {
-            const auto* lanes = words[word]->lanes<std::int64_t>() + begin;
+            std::uint64_t* out = saved.data() + key_width_ + word;
+            const auto* lanes = words[word] == nullptr ? nullptr : words[word]->lanes<std::int64_t>() + begin;
             for (std::size_t i = 0; i < count; ++i)
-                saved[i * row_words + key_width_ + word] = static_cast<std::uint64_t>(lanes[i]);
+                out[i * row_words] = lanes == nullptr ? fresh_[word] : static_cast<std::uint64_t>(lanes[i]);
         }
         for (std::size_t i = 0; i < count; ++i) {
             theirs[i] = saved.data() + i * row_words;
@@ -295,8 +349,9 @@ Status Window::Impl::restore_sessions(const Batch& groups, const std::int32_t* o
         std::size_t column = 0;
         for (const Accumulator& accumulator : accumulators_) {
             for (std::size_t word = 0; word < (accumulator.add == Add::squares ? 2U : 1U); ++word)
-                out[accumulator.word + word] =
-                    static_cast<std::uint64_t>(words[column++]->lanes<std::int64_t>()[row]);
+                if (const Column* lanes = words[column++]; lanes != nullptr)
+                    out[accumulator.word + word] =
+                        static_cast<std::uint64_t>(lanes->lanes<std::int64_t>()[row]);
             if (accumulator.add == Add::items) out[accumulator.word] = 0;  // counted as they come
         }
         (*restored)[static_cast<std::size_t>(row)] = {slice, number};

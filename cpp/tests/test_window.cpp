@@ -854,6 +854,33 @@ void test_any_batching_of_any_kind() {
     }
 }
 
+// A new measure knows the rows from the restore on, or all where it is made of what is there.
+void test_measures_are_added() {
+    for (const bool sessions : {false, true}) {
+        Dictionaries dictionaries;
+        WindowSpec spec = minutes({"sku"}, {{"units", Operation::sum, "units", {}}});
+        if (sessions) {
+            spec.kind = WindowKind::session;
+            spec.size_ms = 0;
+            spec.gap_ms = 60'000;
+        }
+        Window before = window(spec);
+        push(&before, {{.sku = "a", .units = 5}, {.sku = "b", .units = 7}}, dictionaries);
+        const Parts saved = snapshot_of(before);
+        spec.measures = {
+            {"rows", Operation::count, "", {}},       {"units", Operation::sum, "units", {}},
+            {"least", Operation::min, "units", {}},   {"again", Operation::sum, "units", {}},
+            {"paid", Operation::sum, "units", kPaid}, {"stores", Operation::distinct, "store", {}}};
+        Window after = window(spec);
+        CHECK(after.restore(saved).ok());
+        push(&after, {{.sku = "a", .store = 1, .type = "paid", .units = 9}}, dictionaries);
+        Window again = window(spec);
+        CHECK(again.restore(snapshot_of(after)).ok());
+        CHECK(closed_by(&again, kMost) == "0 60000 a 1 14 9 14 9 1\n0 60000 b 0 7 null 7 0 0\n");
+        CHECK(before.restore(snapshot_of(after)).code() == Code::state);  // none is ever taken away
+    }
+}
+
 void test_snapshot_refused() {
     Dictionaries dictionaries;
     WindowSpec spec = minutes({"sku"}, {{"units", Operation::sum, "units", kPaid}});
@@ -866,6 +893,12 @@ void test_snapshot_refused() {
     Status status = window(other).restore(saved);
     CHECK(status.code() == Code::state && status.message().find("-'returned'") != std::string::npos);
     other = spec;
+    other.measures.push_back({"middle", Operation::mean, "units", kPaid});
+    status = window(other).restore(saved);
+    CHECK(status.code() == Code::state &&
+          status.message().find("measure 'middle' cannot be added") != std::string::npos);
+    other = spec;
+    other.measures.clear();
     other.measures.push_back({"rows", Operation::count, "", {}});
     CHECK(window(other).restore(saved).code() == Code::state);
     other = spec;
@@ -959,6 +992,7 @@ int main() {
     test_many_groups();
     test_any_batching_of_any_kind();
     test_required_keys();
+    test_measures_are_added();
     test_snapshot_refused();
     return report("window");
 }
