@@ -6,6 +6,8 @@
 #include <new>
 #include <utility>
 
+#include "omnistream/buffer.hpp"
+
 namespace omnistream {
 
 namespace {
@@ -275,31 +277,48 @@ memory::Held GroupTable::start_index(memory::Held empty, std::size_t slots) {
     return std::exchange(index_, std::move(empty));
 }
 
-// A slot knows the next bit of its hash, which says where it goes: the uppermost of its tag. Only what may
-// stand behind its own bucket, because the one before is full, is hashed again. So the index is read and
-// written in order, and of the rows one in ten is read at most.
+// A slot knows the next bit of its hash, which says where it goes: the uppermost of its tag. So a bucket is
+// dealt out to two without a branch and without a look at a row. Only what may stand behind its own bucket,
+// because the one before is full, is hashed again, when all others have their places.
 void GroupTable::double_index() {
+    constexpr std::size_t kAhead = 16;
     const std::uint64_t slots = mask_ + 1;
     const std::uint32_t old_row_bits = row_bits_;
     if (slots * 2 > kMostSlots) throw std::bad_alloc();
+    Array<std::uint32_t> unsure;  // buckets
+    unsure.resize(slots / kBucket);
     const memory::Held before = start_index(memory::Held(slots * 2 * sizeof(std::uint32_t)), slots * 2);
     const std::uint32_t* const old = before.as<std::uint32_t>();
-    bool overflowed = old[slots - 1] != 0;  // the bucket before
+    std::size_t unsure_count = 0;
+    bool full = old[slots - 1] != 0;  // the bucket before
     for (std::uint64_t bucket = 0; bucket < slots; bucket += kBucket) {
-        for (std::uint64_t i = 0; i < kBucket && old[bucket + i] != 0; ++i) {
-            const std::uint32_t slot = old[bucket + i];
-            const std::uint32_t row_part = slot & old_row_bits;
-            std::uint32_t tag = (slot & ~old_row_bits) << 1;
-            std::uint64_t at = bucket * 2 + (slot >> 31) * kBucket;
-            if (overflowed) {
-                const std::uint32_t hash = hash_key<0>(row(row_part - 1), key_words_);
-                tag = tag_of(hash);
-                at = home_of(hash);
-            }
-            while (slots_[at] != 0) at = (at + 1) & mask_;
-            slots_[at] = tag | row_part;
+        unsure[unsure_count] = static_cast<std::uint32_t>(bucket / kBucket);
+        unsure_count += full;
+        std::uint32_t* const into = slots_ + bucket * 2;
+        std::uint64_t lower = 0;
+        std::uint64_t upper = kBucket;
+        for (std::uint64_t i = 0; i < kBucket; ++i) {
+            const std::uint32_t slot = full ? 0 : old[bucket + i];
+            const bool goes_up = (slot >> 31) != 0;
+            into[goes_up ? upper : lower] = ((slot & ~old_row_bits) << 1) | (slot & old_row_bits);
+            lower += !goes_up && slot != 0;
+            upper += goes_up;
         }
-        overflowed = old[bucket + kBucket - 1] != 0;
+        full = old[bucket + kBucket - 1] != 0;
+    }
+    for (std::size_t i = 0; i < unsure_count; ++i) {
+        if (i + kAhead < unsure_count)
+            for (std::uint64_t slot = 0; slot < kBucket; ++slot)
+                if (const std::uint32_t ahead = old[unsure[i + kAhead] * kBucket + slot]; ahead != 0)
+                    __builtin_prefetch(row((ahead & old_row_bits) - 1));
+        for (std::uint64_t slot = 0; slot < kBucket; ++slot) {
+            const std::uint32_t number = old[unsure[i] * kBucket + slot] & old_row_bits;
+            if (number == 0) break;
+            const std::uint32_t hash = hash_key<0>(row(number - 1), key_words_);
+            std::uint64_t at = home_of(hash);
+            while (slots_[at] != 0) at = (at + 1) & mask_;
+            slots_[at] = tag_of(hash) | number;
+        }
     }
 }
 

@@ -238,13 +238,14 @@ void sort_hand(Entry* entries, std::size_t count, unsigned bits, Entry* spare) {
         if (ends[hand] - begin > 1) sort_hand(entries + begin, ends[hand] - begin, rest, spare);
 }
 
-// Sorts by value. One pass over memory deals the entries out, and the hands are sorted in the cache.
-void sort_large(Array<Entry>* entries, unsigned bits) {
-    const std::size_t count = entries->size();
-    constexpr std::size_t kHands = std::size_t{1} << kDigitBits;
-    const unsigned rest = bits > kDigitBits ? bits - kDigitBits : 0;
-    std::vector<std::size_t> ends(kHands, 0);
-    for (const Entry& entry : *entries) ++ends[entry.value >> rest];
+// The numbers of values below 2^bits, in the order of the values. One pass over memory deals them out, to as
+// many hands as stay in the first level of cache, and the hands are sorted in the second.
+Array<Entry> sort_large(const Array<std::uint64_t>& values, unsigned bits) {
+    constexpr unsigned kFirstDigitBits = 8;
+    constexpr std::size_t kHands = std::size_t{1} << kFirstDigitBits;
+    const unsigned rest = bits > kFirstDigitBits ? bits - kFirstDigitBits : 0;
+    std::size_t ends[kHands] = {};
+    for (const std::uint64_t value : values) ++ends[value >> rest];
     std::size_t total = 0;
     std::size_t largest = 0;
     for (std::size_t& end : ends) {
@@ -252,14 +253,15 @@ void sort_large(Array<Entry>* entries, unsigned bits) {
         total += std::exchange(end, total);
     }
     Array<Entry> dealt;
-    dealt.resize(count);
-    for (const Entry& entry : *entries) dealt[ends[entry.value >> rest]++] = entry;
-    *entries = std::move(dealt);
+    dealt.resize(values.size());
+    std::uint32_t row = 0;
+    for (const std::uint64_t value : values) dealt[ends[value >> rest]++] = {value, row++};
     Array<Entry> spare;
     spare.resize(largest);
     std::size_t begin = 0;
     for (std::size_t hand = 0; hand < kHands; begin = ends[hand++])
-        sort_hand(entries->data() + begin, ends[hand] - begin, rest, spare.data());
+        sort_hand(dealt.data() + begin, ends[hand] - begin, rest, spare.data());
+    return dealt;
 }
 
 }  // namespace
@@ -346,21 +348,25 @@ Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
     for (const std::vector<Bits>& piece : pieces)
         for (const Bits& bits : piece) all_bits += bits.take;
     if (count >= kLargeFrom && pieces.size() > 1 && all_bits <= kWordBits) {
-        Array<Entry> large;
-        large.resize(count);
-        for (std::size_t i = 0; i < count; ++i) {
-            std::uint64_t whole = 0;
-            unsigned at = 0;
-            for (const std::vector<Bits>& piece : pieces) {
-                for (const Bits& bits : piece) {
-                    whole |= bits_of_row(bits, i) << at;
-                    at += bits.take;
+        Array<std::uint64_t> whole;
+        if (fields_.size() == 1 && !nulls[0]) {
+            whole = std::move(values[0]);
+            for (std::uint64_t& value : whole) value -= pieces[0][0].base;
+        } else {
+            whole.resize(count);
+            for (std::size_t i = 0; i < count; ++i) {
+                whole[i] = 0;
+                unsigned at = 0;
+                for (const std::vector<Bits>& piece : pieces) {
+                    for (const Bits& bits : piece) {
+                        whole[i] |= bits_of_row(bits, i) << at;
+                        at += bits.take;
+                    }
                 }
             }
-            large[i] = {whole, static_cast<std::uint32_t>(i)};
         }
-        sort_large(&large, all_bits);
-        for (std::size_t i = 0; i < count; ++i) order[i] = large[i].row;
+        const Array<Entry> sorted = sort_large(whole, all_bits);
+        for (std::size_t i = 0; i < count; ++i) order[i] = sorted[i].row;
         return order;
     }
 
