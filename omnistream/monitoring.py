@@ -12,7 +12,7 @@ from omnistream.pipeline import Metrics
 from omnistream.spec import JobSpec
 
 if TYPE_CHECKING:
-    from omnistream.run import Progress
+    from omnistream.run_result import Progress
 
 # Of `Metrics`: what only grows is a counter, the rest is a gauge; a time in ms becomes one in seconds.
 COUNTERS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from omnistream.run import Progress, RunResult
+    from omnistream.run_result import Progress, RunResult
 
 _BAR_WIDTH = 24
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

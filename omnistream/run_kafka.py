@@ -12,21 +12,12 @@ import pyarrow as pa
 from omnistream.delivery import Delivery
 from omnistream.errors import NotCommittedError, SourceError
 from omnistream.idleness import Idleness
-from omnistream.run import (
-    PROGRESS_INTERVAL_S,
-    Progress,
-    RunResult,
-    Stop,
-    all_sinks,
-    open_job_producer,
-    open_sinks,
-    partition_progress,
-    paths_of,
-    write_outputs,
-)
+from omnistream.outputs import all_sinks, open_job_producer, open_sinks, paths_of, write_outputs
+from omnistream.run_result import PROGRESS_INTERVAL_S, Progress, RunResult, partition_progress
 from omnistream.sink import Mode
 from omnistream.source.kafka import KafkaSource, Partition
 from omnistream.spec import JobSpec
+from omnistream.stop import Stop
 
 log = logging.getLogger(__name__)
 

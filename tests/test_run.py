@@ -112,7 +112,7 @@ def test_a_run_that_breaks_goes_on_from_its_checkpoint(tmp_path: Path, orders: t
 def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(
     tmp_path: Path, orders: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omnistream.run.PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr("omnistream.run_files.PROGRESS_INTERVAL_S", 0.0)
     run_job(shop(tmp_path / "whole", orders))
     job = shop(tmp_path / "stopped", orders)
     stops = 0
@@ -221,7 +221,7 @@ def test_a_file_that_was_read_to_its_end_holds_nothing_back_after_a_restart(
         },
         base_dir=tmp_path,
     )
-    monkeypatch.setattr("omnistream.run.PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr("omnistream.run_files.PROGRESS_INTERVAL_S", 0.0)
     stop = Stop()
     stopped = run_job(job, lambda progress: stop.signal or stop.request(), stop)
     assert (stopped.metrics.messages, stopped.stopped_by) == (2, "SIGTERM")
