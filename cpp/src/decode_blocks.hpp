@@ -2,7 +2,7 @@
 // must. Included last by decode_<isa>.cpp; ends in make_kernel().
 #pragma once
 
-#include "decode_run.hpp"
+#include "decode_spread.hpp"
 
 namespace omnistream::OMNI_ISA {
 
@@ -52,7 +52,8 @@ public:
         : plan_(plan),
           lanes_(plan, dictionaries),
           reader_(plan, lanes_, arena_),
-          layouts_(plan, lanes_, reader_) {
+          layouts_(plan, lanes_, reader_),
+          spread_(plan, lanes_, arena_) {
         for (std::unique_ptr<Track>& track : tracks_) track = std::make_unique<Track>(plan_, lanes_, reader_);
     }
 
@@ -240,17 +241,31 @@ private:
         }
     }
 
-    // How many messages, from the i-th on, went the way that was taken last.
+    // How many messages, from the i-th on, went the way that was taken last, or the ways that are known.
     std::size_t follow_run(std::size_t i) {
         if (tracks_known_ == 0 || !patience_.try_fast()) return 0;
         if (until_run_ != 0) {
             --until_run_;
             return 0;
         }
-        Track& track = *tracks_[0];
-        const std::size_t run = track.read_run(index_, std::span(places_).subspan(i));
-        if (run != 0) out_->counts.unknown_fields += track.unknown_fields();
-        if (run < kShortRun && run < places_.size() - i) until_run_ = kApart;
+        const std::span places = std::span<const Place>(places_).subspan(i);
+        if (!mixed_) {
+            Track& track = *tracks_[0];
+            const std::size_t run = track.read_run(index_, places);
+            if (run != 0) out_->counts.unknown_fields += track.unknown_fields();
+            mixed_ = run < kShortRun && run < places.size();
+            return run;
+        }
+        std::size_t run = 0;
+        if (tracks_known_ > 1 && !plan_.exploded())
+            run = spread_.read(index_, places, std::span(tracks_).first(tracks_known_));
+        if (run != 0) out_->counts.unknown_fields += spread_.unknown_fields();
+        if (run < kShortRun && run < places.size()) {
+            mixed_ = false;
+            until_run_ = kApart;
+        } else if (spread_.sides_used() == 1) {
+            mixed_ = false;
+        }
         return run;
     }
 
@@ -433,8 +448,10 @@ private:
     Patience patience_;
     QuoteIndex index_;
     std::vector<Place> places_;
-    std::array<std::unique_ptr<Track>, 4> tracks_;  // those taken most of late first
+    std::array<std::unique_ptr<Track>, Spread::kMostTracks> tracks_;  // those taken most of late first
     std::size_t tracks_known_ = 0;
+    Spread spread_;
+    bool mixed_ = false;           // whether the last run was short, as messages go several ways
     std::size_t until_run_ = 0;    // messages to follow one by one, as runs were short
     std::size_t until_track_ = 0;  // messages followed before another is learnt
     std::size_t track_pause_ = 0;

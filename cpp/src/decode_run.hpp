@@ -239,11 +239,18 @@ inline std::size_t Track::read_values(const Value& value) {
                                      static_cast<std::size_t>(stop - index_->text())) ||
                        skip_string(from, stop + json::kLongestEscape, plan_.schema.strict_utf8) == stop + 1;
             });
-        case Op::skip_any:
+        case Op::skip_any: {
+            std::string_view last;  // producers tell their own name and version in every message
             return each(value, [&](const char* from, const char* stop, std::size_t) {
-                return skip_scalar(from) == stop ||
-                       (from < stop && reader_.skip_single(from, stop, stop + kReach, edge.depth) == stop);
+                if (skip_scalar(from) == stop) return true;
+                if (stop < from) return false;
+                const std::string_view text(from, static_cast<std::size_t>(stop - from));
+                if (text == last) return true;
+                if (reader_.skip_single(from, stop, stop + kReach, edge.depth) != stop) return false;
+                last = text;
+                return true;
             });
+        }
         default:
             __builtin_unreachable();
     }

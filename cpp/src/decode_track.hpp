@@ -7,7 +7,7 @@
 // layouts keep track of (which fields were seen, where the path may lead) can differ, so none of it is done
 // again.
 //
-// decode_run.hpp reads what follows each other on the same way.
+// decode_run.hpp reads what follows each other on the same way, decode_spread.hpp what goes several.
 //
 // Included by decode_<isa>.cpp after decode_layout.hpp.
 #pragma once
@@ -42,6 +42,18 @@ public:
     // number; their rows are complete.
     std::size_t read_run(const QuoteIndex& index, std::span<const Place> places);
     [[nodiscard]] std::int64_t unknown_fields() const { return unknown_fields_; }
+
+    // Of a schema without explode: how many quotes its messages have, and whether one that has so many looks
+    // like this way at its ends.
+    [[nodiscard]] std::uint32_t quotes() const { return head_.quotes; }
+    [[nodiscard]] bool seems_to_fit(const QuoteIndex& index, const Place& place) const {
+        return !place.holds_feeds && place.end - place.begin >= end_.size &&
+               head_.cells[0].edge.stands_at(index.text() + place.begin) &&
+               end_.stands_at(index.text() + place.end - end_.size);
+    }
+    // The same way as another, into this one's lanes.
+    void take_over(const Track& other);
+    [[nodiscard]] std::uint32_t version() const { return version_; }  // changes with what is learnt
 
 private:
     struct Cell {
@@ -149,6 +161,7 @@ private:
 
     Part head_, first_, other_, tail_;
     Edge end_{};
+    std::uint32_t version_ = 0;
     bool behind_string_ = true;      // while learning: what the last cell reads
     std::uint64_t missing_[2] = {};  // fields that the message, and that an element, leaves out
 
@@ -193,6 +206,7 @@ inline bool Track::learn(const std::vector<Layouts::Footstep>& trail, std::uint3
     constexpr Marks kBegin = kLine;
     constexpr Marks kEnd = kLine | kEndOfElement;
     if (plan_.levels > 2) return false;
+    ++version_;
     head_ = first_ = other_ = tail_ = {};
     behind_string_ = true;  // where the message begins is known as well
     Part* part = &head_;
@@ -226,6 +240,19 @@ inline bool Track::learn(const std::vector<Layouts::Footstep>& trail, std::uint3
     if (!plan_.exploded()) return true;
     return part == &tail_ && other_.quotes != 0 && first_.fields == other_.fields &&
            settle(kLine, other_.fields, &missing_[kLine]);
+}
+
+inline void Track::take_over(const Track& other) {
+    head_ = other.head_;
+    first_ = other.first_;
+    other_ = other.other_;
+    tail_ = other.tail_;
+    end_ = other.end_;
+    behind_string_ = other.behind_string_;
+    even_ = other.even_;
+    std::copy(std::begin(other.missing_), std::end(other.missing_), missing_);
+    for (Part* part : {&head_, &first_, &other_, &tail_})
+        for (Cell& cell : part->cells) cell.edge.lane = &lanes_.lane[cell.edge.field];
 }
 
 // ---- reading a message ----

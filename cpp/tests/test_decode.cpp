@@ -598,6 +598,55 @@ void test_runs_that_break() {
     }
 }
 
+// Messages of three producers, among each other by chance; some leave out what others say, some hold what no
+// layout foretells, and some are broken.
+void test_mixed_layouts() {
+    Schema schema;
+    schema.fields = {field("id", Type::string, 0, true), field("tag", Type::dictionary),
+                     timestamp("time", kIso8601),        field("n", Type::int32),
+                     field("price", Type::decimal),      field("note", Type::string),
+                     field("ok", Type::boolean),         field("rate", Type::float64)};
+    schema.fields[5].has_default = true;
+    schema.fields[5].default_string = std::string(70, 'd');
+    std::uint32_t state = 1;
+    const auto below = [&state](std::uint32_t bound) {
+        state = state * 1'664'525 + 1'013'904'223;
+        return (state >> 16) % bound;
+    };
+    for (const std::uint32_t broken : {0U, 150U, 20U}) {
+        std::deque<std::string> all;
+        for (int i = 0; i < 1'500; ++i) {
+            const std::string id =
+                "\"id\":\"" + std::string(below(70), 'i') + (below(50) == 0 ? "\\n" : "") + '"';
+            const std::string tag =
+                "\"tag\":\"t" + std::to_string(below(20)) + (below(60) == 0 ? "\\u0041" : "") + '"';
+            const std::string time = "\"time\":\"2026-11-11T00:00:0" + std::to_string(below(10)) + ".125Z\"";
+            const std::string n = "\"n\":" + (below(40) == 0 ? "null" : std::to_string(below(9'000)));
+            const std::string price =
+                "\"price\":" + std::to_string(below(900)) + (below(30) == 0 ? "e-1" : ".25");
+            std::string text;
+            switch (below(3)) {
+                case 0:
+                    text = "{" + id + "," + tag + "," + time + "," + n + "," + price +
+                           ",\"note\":\"x\",\"ok\":true}";
+                    break;
+                case 1:
+                    text = "{\"v\":{\"app\":[" + std::to_string(below(2)) + ",\"a\"]}," + price + "," + tag +
+                           "," + id + ",\"rate\":0.5,\"z\":null}";
+                    break;
+                default:
+                    text = "{ " + time + " ," + n + ",\"u\":\"w\"," + id + " }";
+            }
+            if (broken != 0 && below(broken) == 0) text[below(static_cast<std::uint32_t>(text.size()))] = '}';
+            all.push_back(text);
+        }
+        const Texts texts(all.begin(), all.end());
+        const Outcome expected = carefully(schema, texts);
+        CHECK(expected.counts.decoded > 1'400 && (expected.counts.rejected == 0) == (broken == 0));
+        on_every_isa([&] { same(expected, messages(schema, texts), decode_isa() + " mixed layouts"); });
+    }
+}
+
 void test_isa_names() {
     CHECK(!force_decode_isa("none").ok());
     CHECK(decode_isas().back() == "portable");
@@ -631,6 +680,7 @@ int main() {
     test_nothing_is_read_behind_the_end();
     test_many_messages();
     test_runs_that_break();
+    test_mixed_layouts();
     test_isa_names();
     return report("test_decode");
 }
