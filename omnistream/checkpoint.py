@@ -4,6 +4,9 @@ A checkpoint is a folder with a ``manifest.json`` and an Arrow IPC file per part
 
     checkpoints/0000000012/manifest.json
     checkpoints/0000000012/window.sales.arrow
+
+The folder of checkpoints is a path, or a URI of an object store (`omnistream.remote`). There the manifest is
+written last, and makes a checkpoint of what is without it nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from omnistream.errors import StateError
+from omnistream.remote import AnyPath, RemotePath, place_of
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +91,12 @@ class Snapshot:
     parts: Mapping[str, pa.Table | pa.RecordBatch]
     manifest: dict[str, Any]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | AnyPath) -> AnyPath:
         """Write the next checkpoint under `path`; see `save`."""
         return save(path, self.parts, self.manifest)
 
     @classmethod
-    def load(cls, checkpoint: str | Path) -> Self:
+    def load(cls, checkpoint: str | AnyPath) -> Self:
         """Read the folder of one checkpoint; see `load`."""
         return cls(*load(checkpoint))
 
@@ -122,8 +126,8 @@ class Snapshot:
 
 
 def save(
-    path: str | Path, parts: Mapping[str, pa.Table | pa.RecordBatch], manifest: Mapping[str, Any]
-) -> Path:
+    path: str | AnyPath, parts: Mapping[str, pa.Table | pa.RecordBatch], manifest: Mapping[str, Any]
+) -> AnyPath:
     """Write the next checkpoint under `path`.
 
     It appears under its name at once and whole, after all of it is durable. One process at a time may write
@@ -131,7 +135,7 @@ def save(
 
     Parameters
     ----------
-    path : path
+    path : path or URI
         Folder of the checkpoints; made when it is missing.
     parts : mapping of str to pyarrow.Table or pyarrow.RecordBatch
         State by name.
@@ -143,18 +147,20 @@ def save(
     Path
         The folder of this checkpoint.
     """
-    root = Path(path)
+    root = place_of(path)
     with _as_state_error(root):
-        root.mkdir(parents=True, exist_ok=True)
+        if isinstance(root, Path):
+            root.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(root)
         sequence = max((int(folder.name) for folder in _folders(root)), default=0) + 1
+        if isinstance(root, RemotePath):
+            whole = root / f"{sequence:010d}"
+            whole.mkdir()
+            _write_files(whole, parts, manifest)
+            return whole
         aside = root / f"{WRITING}{sequence:010d}"
         aside.mkdir()
-        entries = {}
-        for name, part in parts.items():
-            entries[name] = _write_durably(aside / _file_name(name), partial(_write_part, part))
-        rendered = _manifest_bytes(entries, manifest)
-        _write_durably(aside / MANIFEST, lambda file: file.write(rendered))
+        _write_files(aside, parts, manifest)
         _sync_directory(aside)
         final = aside.rename(root / f"{sequence:010d}")
         _sync_directory(root)
@@ -162,7 +168,7 @@ def save(
     return final
 
 
-def load(checkpoint: str | Path) -> tuple[Parts, dict[str, Any]]:
+def load(checkpoint: str | AnyPath) -> tuple[Parts, dict[str, Any]]:
     """Read one checkpoint, and check every byte of it.
 
     Parameters
@@ -175,7 +181,7 @@ def load(checkpoint: str | Path) -> tuple[Parts, dict[str, Any]]:
     StateError
         Names the file and what is wrong with it. Damaged state is never returned.
     """
-    folder = Path(checkpoint)
+    folder = place_of(checkpoint)
     with _as_state_error(folder):
         document = _read_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
         parts: Parts = {}
@@ -185,7 +191,7 @@ def load(checkpoint: str | Path) -> tuple[Parts, dict[str, Any]]:
         return parts, document["manifest"]
 
 
-def latest(path: str | Path, *, fallback: bool = False) -> Path | None:
+def latest(path: str | AnyPath, *, fallback: bool = False) -> AnyPath | None:
     """Find the newest complete checkpoint.
 
     Parameters
@@ -207,7 +213,7 @@ def latest(path: str | Path, *, fallback: bool = False) -> Path | None:
         When there are checkpoints, but none that can be used: starting afresh is the operator's choice.
     """
     refused = []
-    for folder in sorted(_folders(Path(path)), key=_sequence, reverse=True):
+    for folder in sorted(_folders(place_of(path)), key=_sequence, reverse=True):
         try:
             if fallback:
                 load(folder)
@@ -223,7 +229,7 @@ def latest(path: str | Path, *, fallback: bool = False) -> Path | None:
     return None
 
 
-def prune(path: str | Path, keep: int, named: Collection[str] = ()) -> list[Path]:
+def prune(path: str | AnyPath, keep: int, named: Collection[str] = ()) -> list[AnyPath]:
     """Remove all but the newest `keep` complete checkpoints, and return what was removed.
 
     A checkpoint goes only when a newer one is complete, so at least one always stays; and those whose folders
@@ -231,16 +237,15 @@ def prune(path: str | Path, keep: int, named: Collection[str] = ()) -> list[Path
     """
     if keep < 1:
         raise StateError(f"keep = {keep}: at least one checkpoint must stay")
-    root = Path(path)
-    removed = []
+    root = place_of(path)
+    removed: list[AnyPath] = []
     complete = 0
     with _as_state_error(root):
         for folder in sorted(_folders(root), key=_sequence, reverse=True):
             if folder.name in named:
                 continue
             if complete >= keep:
-                # Renamed first: a crash in the middle must not leave half a checkpoint.
-                shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
+                _remove_whole(folder)
                 removed.append(folder)
                 continue
             try:
@@ -252,17 +257,17 @@ def prune(path: str | Path, keep: int, named: Collection[str] = ()) -> list[Path
     return removed
 
 
-def remove(path: str | Path, but: Collection[str] = ()) -> None:
+def remove(path: str | AnyPath, but: Collection[str] = ()) -> None:
     """Remove all checkpoints under `path`, but for the folders named; the oldest first.
 
     Whoever dies in the middle leaves the newest: from an older one, what is done would be done again.
     """
-    root = Path(path)
+    root = place_of(path)
     with _as_state_error(root):
         _remove_unfinished(root)
         for folder in sorted(_folders(root), key=_sequence):
             if folder.name not in but:
-                shutil.rmtree(folder.rename(root / f"{REMOVING}{folder.name}"))
+                _remove_whole(folder)
 
 
 # --- the manifest ---------------------------------------------------------------------------------
@@ -381,16 +386,22 @@ def _file_name(part: str) -> str:
 # --- folders --------------------------------------------------------------------------------------
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    if root.is_dir():
+def _folders(root: AnyPath) -> Iterator[AnyPath]:
+    if isinstance(root, RemotePath):
+        yield from (entry for entry in _numbered(root) if (entry / MANIFEST).exists())
+    elif root.is_dir():
         yield from (entry for entry in root.iterdir() if SEQUENCE.fullmatch(entry.name) and entry.is_dir())
 
 
-def _sequence(folder: Path) -> int:
+def _numbered(root: RemotePath) -> list[RemotePath]:
+    return [entry for entry in root.iterdir() if SEQUENCE.fullmatch(entry.name)]
+
+
+def _sequence(folder: AnyPath) -> int:
     return int(folder.name)
 
 
-def _check_complete(folder: Path) -> None:
+def _check_complete(folder: AnyPath) -> None:
     """Check that the manifest is sound and every file has its size, without reading the parts."""
     with _as_state_error(folder):
         document = _read_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
@@ -400,13 +411,38 @@ def _check_complete(folder: Path) -> None:
                 raise StateError(f"{file}: is damaged: it has {size} bytes, not {entry['size_bytes']}")
 
 
-def _remove_unfinished(root: Path) -> None:
+def _remove_whole(folder: AnyPath) -> None:
+    """Remove a checkpoint; a crash in the middle must not leave half of one."""
+    if isinstance(folder, RemotePath):
+        folder.remove(first=MANIFEST)
+    else:
+        shutil.rmtree(folder.rename(folder.with_name(f"{REMOVING}{folder.name}")))
+
+
+def _remove_unfinished(root: AnyPath) -> None:
+    if isinstance(root, RemotePath):
+        for folder in _numbered(root):
+            if not (folder / MANIFEST).exists():
+                folder.remove(first=MANIFEST)
+        return
     for prefix in (WRITING, REMOVING):
         for leftover in root.glob(f"{prefix}*"):
             shutil.rmtree(leftover)
 
 
-def _write_durably(file: Path, write: Callable[[BinaryIO], Written]) -> Written:
+def _write_files(
+    folder: AnyPath, parts: Mapping[str, pa.Table | pa.RecordBatch], manifest: Mapping[str, Any]
+) -> None:
+    entries = {}
+    for name, part in parts.items():
+        entries[name] = _write_durably(folder / _file_name(name), partial(_write_part, part))
+    rendered = _manifest_bytes(entries, manifest)
+    _write_durably(folder / MANIFEST, lambda file: file.write(rendered))
+
+
+def _write_durably(file: AnyPath, write: Callable[[BinaryIO], Written]) -> Written:
+    if isinstance(file, RemotePath):
+        return file.write(write)
     with file.open("xb") as opened:
         written = write(opened)
         opened.flush()
@@ -423,12 +459,12 @@ def _sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def _as_state_error(place: Path) -> Iterator[None]:
+def _as_state_error(place: AnyPath) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise StateError(f"{error.filename}: is missing: name a checkpoint's own folder") from error
     except OSError as error:
-        raise StateError(f"{error.filename or place}: {error.strerror}") from error
+        raise StateError(f"{error.filename or place}: {error.strerror or error}") from error
     except pa.ArrowException as error:
         raise StateError(f"{place}: {error}") from error

@@ -25,13 +25,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from omnistream import _core
 from omnistream.checkpoint import Snapshot, latest, prune, remove
 from omnistream.errors import NotCommittedError, SourceError, StateError
 from omnistream.pipeline import Pipeline
+from omnistream.remote import AnyPath, place_of
 from omnistream.sink.kafka import Producer, member_of
 from omnistream.source.kafka import COMMITTED_MS, KafkaSource, Partition
 from omnistream.spec import CheckpointSpec, JobSpec
@@ -261,7 +261,7 @@ class Delivery:
                 self.pipeline.take_partition(snapshot, *partition)
         self._empty = False
 
-    def _load(self, name: str, partition: Partition) -> tuple[Snapshot, Path]:
+    def _load(self, name: str, partition: Partition) -> tuple[Snapshot, AnyPath]:
         member, _, number = name.partition("/")
         folder = self._folder(member) / number
         if not folder.is_dir():
@@ -276,9 +276,9 @@ class Delivery:
         member, _, number = snapshot.partition("/")
         return member != self._member, -int(number)
 
-    def _folder(self, member: str) -> Path:
+    def _folder(self, member: str) -> AnyPath:
         assert self._checkpoint is not None
-        return Path(self._checkpoint.path) / member
+        return place_of(self._checkpoint.path) / member
 
     @property
     def resumed(self) -> bool:

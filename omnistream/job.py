@@ -524,7 +524,8 @@ def _read_state(table: Table) -> StateSpec:
 
 
 def _read_checkpoint(table: Table, base: Path, places: dict[str, str]) -> CheckpointSpec:
-    path = _read_target(table, base, places, example="out/checkpoint")
+    remote = "://" in str(table.values.get("path"))
+    path = table.text("path") if remote else _read_target(table, base, places, example="out/checkpoint")
     interval_ms = table.duration("interval", "1m", "1m", positive=True)
     choices = ("at_least_once", "exactly_once")
     delivery: Any = table.text("delivery", default="at_least_once", choices=choices)

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -28,6 +27,7 @@ from omnistream.errors import MemoryLimitError, StateError
 from omnistream.memory import default_limit_bytes
 from omnistream.migration import check_fits, spec_of
 from omnistream.placement import Placement
+from omnistream.remote import AnyPath
 from omnistream.sales import Sales
 from omnistream.schema import Schema
 from omnistream.sink import REJECT_SCHEMA
@@ -369,7 +369,7 @@ class Pipeline:
     @classmethod
     def restore(
         cls,
-        snapshot: Snapshot | str | Path,
+        snapshot: Snapshot | str | AnyPath,
         job: JobSpec,
         clock: Callable[[], int] | None = None,
         launcher: Launcher | None = None,

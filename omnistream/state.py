@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from omnistream.checkpoint import MANIFEST, Snapshot, latest
 from omnistream.errors import StateError
+from omnistream.remote import AnyPath, place_of
 
 FORMATS = ("parquet", "arrow", "ndjson")
 START = "window_start_ms"
@@ -24,7 +25,7 @@ SIDE = "\0side"  # no column of a part is called so
 NDJSON_ROWS = 65_536  # made into Python objects at a time
 
 
-def find(path: str | Path) -> Path:
+def find(path: str | AnyPath) -> AnyPath:
     """Return the folder of one checkpoint: `path` itself, or the newest complete one under it.
 
     Raises
@@ -32,9 +33,10 @@ def find(path: str | Path) -> Path:
     StateError
         When there is none, or none that can be used.
     """
-    if (Path(path) / MANIFEST).exists():
-        return Path(path)
-    folder = latest(path)
+    place = place_of(path)
+    if (place / MANIFEST).exists():
+        return place
+    folder = latest(place)
     if folder is None:
         raise StateError(
             f"{path}: there is no checkpoint here; name its folder, or the job's checkpoint.path"
@@ -42,7 +44,7 @@ def find(path: str | Path) -> Path:
     return folder
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | AnyPath) -> dict[str, Any]:
     """Say what a checkpoint holds.
 
     Parameters
@@ -77,7 +79,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
     }
 
 
-def export(path: str | Path, out: str | Path, form: str) -> list[Path]:
+def export(path: str | AnyPath, out: str | Path, form: str) -> list[Path]:
     """Write each part of a checkpoint to a file of its own.
 
     Parameters
@@ -114,7 +116,7 @@ def export(path: str | Path, out: str | Path, form: str) -> list[Path]:
     return files
 
 
-def diff(first: str | Path, second: str | Path, rows: int = 3) -> list[str]:
+def diff(first: str | AnyPath, second: str | AnyPath, rows: int = 3) -> list[str]:
     """Say what sets the second checkpoint apart from the first.
 
     Parameters
