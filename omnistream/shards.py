@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from omnistream import _core
+from omnistream.errors import StateError
 
 # Below it, sharing work out costs more than it saves.
 FEW_ROWS = 1024
@@ -25,8 +26,8 @@ Answer = TypeVar("Answer")
 
 
 def is_sharded(core: Mapping[str, Any], shards: int) -> bool:
-    """Return whether a window is shared out: it has keys, and no early results, which are told together."""
-    return shards > 1 and bool(core["keys"]) and not core["early_ms"]
+    """Return whether a window is shared out: it has keys."""
+    return shards > 1 and bool(core["keys"])
 
 
 class ShardedWindow:
@@ -49,9 +50,37 @@ class ShardedWindow:
         self._by = ["window_end", *core["keys"]] if kind == "session" else list(core["keys"])
         self._each_start = kind not in ("session", "global")
         self._kind = kind
+        self._early_ms: int = core["early_ms"]
+        # How many intervals of early results event time has passed.
+        self._before_all = _core.Watermark.NONE // (self._early_ms or 1)
+        self._passed = self._before_all
+        self._told: list[_core.Batch] = []  # on the way to the last row that was pushed
 
     def push(self, clean: _core.CleanBatch) -> list[int]:
-        """As `_core.Window.push`: return the rows that came late."""
+        """As `_core.Window.push`: return the rows that came late.
+
+        Where a row's watermark passes a multiple of the interval of early results, all shards tell what has
+        changed before it.
+        """
+        if not self._early_ms:
+            return self._push(clean)
+        survivors = pa.record_batch(clean.survivors())
+        rows, met_ms = (survivors.column(name).to_numpy() for name in ("row", "watermark_ms"))
+        passed = met_ms // self._early_ms
+        late: list[int] = []
+        begin = 0
+        while begin < len(rows):
+            end = max(begin, int(np.searchsorted(passed, self._passed, side="right")))
+            if end > begin:
+                late += self._push(
+                    _core.CleanBatch(clean.batch, rows[begin:end], met_ms[begin:end], clean.owner)
+                )
+            if end < len(rows):
+                self._told += self._advance(int(met_ms[end]))
+            begin = end
+        return late
+
+    def _push(self, clean: _core.CleanBatch) -> list[int]:
         parts = self._keys.split(clean)
         pairs = [(shard, part) for shard, part in zip(self._shards, parts, strict=True) if part.rows]
         late = self._do(_push, pairs, in_threads=clean.rows > FEW_ROWS)
@@ -59,9 +88,18 @@ class ShardedWindow:
 
     def advance(self, watermark_ms: int) -> list[_core.Batch]:
         """As `_core.Window.advance`."""
+        told, self._told = self._told, []
+        return told + self._advance(watermark_ms)
+
+    def _advance(self, watermark_ms: int) -> list[_core.Batch]:
+        self._pass(watermark_ms)
         many = self.groups > FEW_ROWS
         closed = self._do(lambda shard: shard.advance(watermark_ms), self._shards, in_threads=many)
         return _core.merge_closed([*chain(*closed)], self._by, self._each_start)
+
+    def _pass(self, watermark_ms: int) -> None:
+        if self._early_ms:
+            self._passed = max(self._passed, watermark_ms // self._early_ms)
 
     def empty_result(self) -> _core.Batch:
         """As `_core.Window.empty_result`."""
@@ -95,16 +133,20 @@ class ShardedWindow:
 
     def freeze(self) -> FrozenShards:
         """As `_core.Window.freeze`."""
+        self._check_taken()
         return FrozenShards([shard.freeze() for shard in self._shards])
 
     def snapshot(self, owner: int = _core.ALL_OWNERS) -> dict[str, Any]:
         """As `_core.Window.snapshot`: one state, which does not say that there were shards."""
+        self._check_taken()
         return _joined(self._do(lambda shard: shard.snapshot(owner), self._shards, in_threads=True))
 
     def restore(self, parts: dict[str, object]) -> None:
         """As `_core.Window.restore`, from a window of any number of shards."""
         pairs = zip(self._shards, self._parted(parts), strict=True)
         self._do(lambda pair: pair[0].restore(pair[1]), pairs, in_threads=True)
+        self._told, self._passed = [], self._before_all
+        self._pass(pa.record_batch(parts["counts"]).column("watermark_ms")[0].as_py())
 
     def drop(self, owner: int) -> None:
         """As `_core.Window.drop`."""
@@ -115,6 +157,11 @@ class ShardedWindow:
         """As `_core.Window.take`."""
         for shard, part in zip(self._shards, self._parted(parts), strict=True):
             shard.take(part, from_owner, to)
+        self._passed = self._before_all  # it may have been behind; to look once too often changes nothing
+
+    def _check_taken(self) -> None:
+        if self._told:
+            raise StateError("a window holds results that nobody has taken; call advance() before snapshot()")
 
     def _do(self, work: Callable[[Any], Answer], on: Iterable[Any], in_threads: bool) -> list[Answer]:
         """Return the answers of all; when one fails, once the others are done."""

@@ -55,7 +55,10 @@ JOB = parse_job(
             window("visits", kind="session", gap="20s", keys=["gift", "order"]),
             window("ever", kind="global", keys=["store", "gift"]),
             window("all", size="1m", keys=[]),
-            window("so_far", size="5m", emit="early", every="1m"),
+            window("so_far", size="5m", emit="early", every="20s"),
+            window("hops_so_far", kind="hopping", size="2m", hop="30s", emit="early", every="20s"),
+            window("visits_so_far", kind="session", gap="1s", emit="early", every="10s"),
+            window("ever_so_far", kind="global", emit="early", every="1m"),
             {"name": "daily", "size": "1d", "keys": ["sku"], "measures": ["sum(units)"]},
         ],
         "derive": [{"name": "demand", "from": "daily", "demand": "sum_units", "horizon_days": 2}],
@@ -127,7 +130,7 @@ def test_the_same_bytes_from_any_number_of_shards(shards: int, alone: tuple[Any,
     assert told(outputs) == alone[0]
     assert ledger(pipeline) == alone[1]
     assert f"minutes: tumbling 60000 ms by sku, store: {', '.join(pipeline_measures())}" in pipeline.explain()
-    assert pipeline.explain().count(f"(keys shared by {shards} threads)") == 5
+    assert pipeline.explain().count(f"(keys shared by {shards} threads)") == 9
 
 
 def pipeline_measures() -> list[str]:

@@ -256,7 +256,11 @@ Status merge_closed(const std::vector<std::shared_ptr<Batch>>& closed, const std
         const Column* start = each_start ? batch->find("window_start") : nullptr;
         if (each_start && start == nullptr)
             return {Code::schema, "a batch to merge has no column 'window_start'"};
-        by_start[each_start ? start->lanes<std::int64_t>()[0] : 0].push_back(batch);
+        // What is final comes before what is told early. A batch of sessions ends with one, not with a start
+        // that is retracted.
+        const Column* final = each_start ? nullptr : batch->find("final");
+        const bool early = final != nullptr && final->lanes<std::uint8_t>()[batch->rows - 1] == 0;
+        by_start[each_start ? start->lanes<std::int64_t>()[0] : std::int64_t{early}].push_back(batch);
     }
     for (const auto& [start_ms, batches] : by_start) {
         merged->push_back(batches.front());

@@ -37,8 +37,9 @@ private:
     std::vector<std::uint64_t> hashes_;
 };
 
-// What shards of one window have closed: batches ordered by the columns `by` (nulls first, strings by bytes)
-// become one in that order, all of them, or with `each_start` those of equal window_start, by that.
+// What shards of one window have closed and told at one watermark: batches ordered by the columns `by` (nulls
+// first, strings by bytes) become one in that order; with `each_start` those of equal window_start, by that,
+// else those that are final and those that are not.
 Status merge_closed(const std::vector<std::shared_ptr<Batch>>& closed, const std::vector<std::string>& by,
                     bool each_start, std::vector<std::shared_ptr<Batch>>* merged);
 
