@@ -297,12 +297,14 @@ void GroupTable::double_index() {
         std::uint32_t* const into = slots_ + bucket * 2;
         std::uint64_t lower = 0;
         std::uint64_t upper = kBucket;
+        const std::uint32_t wanted = full ? 0 : ~std::uint32_t{0};
         for (std::uint64_t i = 0; i < kBucket; ++i) {
-            const std::uint32_t slot = full ? 0 : old[bucket + i];
-            const bool goes_up = (slot >> 31) != 0;
-            into[goes_up ? upper : lower] = ((slot & ~old_row_bits) << 1) | (slot & old_row_bits);
-            lower += !goes_up && slot != 0;
-            upper += goes_up;
+            const std::uint32_t slot = old[bucket + i] & wanted;
+            const std::uint64_t up = slot >> 31;
+            into[lower ^ ((lower ^ upper) & (0 - up))] =
+                ((slot & ~old_row_bits) << 1) | (slot & old_row_bits);
+            lower += static_cast<std::uint64_t>(slot != 0) - up;
+            upper += up;
         }
         full = old[bucket + kBucket - 1] != 0;
     }
