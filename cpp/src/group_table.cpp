@@ -179,6 +179,7 @@ void GroupTable::probe_fetching(const std::uint64_t* keys, std::size_t count, st
             rows[i] = slabs[number >> slab_shift] + (number & slab_mask) * stride;
             numbers[i] = static_cast<std::uint32_t>(number);
             __builtin_prefetch(rows[i], 1);
+            __builtin_prefetch(rows[i] + stride - 1, 1);
         }
         for (std::size_t i = begin; i < end; ++i) {
             missed[misses] = static_cast<std::uint32_t>(i);
