@@ -123,6 +123,9 @@ class Peer:
             "save_s": median(beside.save_s for _, beside, _ in rounds),
             "pause_s": median(beside.longest_s - plain.usual_s for plain, beside, _ in rounds),
             "share": median(1 - beside.rows_per_s / plain.rows_per_s for plain, beside, _ in rounds),
+            "share_cpu": median(
+                1 - plain.cpu_s_per_row / beside.cpu_s_per_row for plain, beside, _ in rounds
+            ),
             "share_one_core": median(1 - same.rows_per_s / plain.rows_per_s for plain, _, same in rounds),
         }
 
@@ -132,6 +135,7 @@ class Interval:
     """How rows were taken in for the time between two checkpoints; `longest_s`: a push, and the snapshot."""
 
     rows_per_s: float
+    cpu_s_per_row: float  # of the thread that pushes
     usual_s: float
     longest_s: float
     snapshot_s: float = 0
@@ -147,6 +151,7 @@ def _push_for(
     """Push for so long, `held_s` of which are over."""
     seconds = []
     begin = now = time.perf_counter()
+    cpu_begin = time.thread_time()
     rows = 0
     while now - begin < interval_s - held_s:
         block = blocks[len(seconds) % len(blocks)]
@@ -154,7 +159,8 @@ def _push_for(
         rows += block.num_rows
         now, before = time.perf_counter(), now
         seconds.append(now - before)
-    return Interval(rows / (now - begin + held_s), median(seconds), held_s + max(seconds))
+    cpu_s = time.thread_time() - cpu_begin
+    return Interval(rows / (now - begin + held_s), cpu_s / rows, median(seconds), held_s + max(seconds))
 
 
 def _save_during(pipeline: Pipeline, blocks: list[pa.RecordBatch], folder: Path, cpus: set[int]) -> Interval:
