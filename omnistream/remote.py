@@ -43,9 +43,8 @@ class RemotePath:
         try:
             files, path = fs.FileSystem.from_uri(uri)
         except (pa.ArrowException, ValueError, OSError) as error:
-            raise StateError(f"{uri}: {error}") from error
-        shown = uri.partition("?")[0]  # what follows are options of the filesystem
-        return cls(files, path.rstrip("/"), shown.rstrip("/"))
+            raise StateError(f"{_shown(uri)}: {error}") from error
+        return cls(files, path.rstrip("/"), _shown(uri))
 
     def __str__(self) -> str:
         return self._uri
@@ -120,6 +119,13 @@ class RemotePath:
 
 
 AnyPath = Path | RemotePath
+
+
+def _shown(uri: str) -> str:
+    """Return a URI without what is not for a message or a log: keys to it, and options of its filesystem."""
+    scheme, _, rest = uri.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}".rstrip("/")
 
 
 def place_of(path: str | AnyPath) -> AnyPath:

@@ -1,13 +1,24 @@
-"""Checkpoints behind a URI: pyarrow's filesystems, here the one of local files, without a rename."""
+"""Checkpoints behind a URI, which has no rename: pyarrow's filesystem of local files, and an object store.
+
+The store is a server of S3's protocol on loopback (moto), to which pyarrow's own client speaks. With
+``OMNISTREAM_TEST_S3`` it is another one: the URI of a folder in a bucket, options of pyarrow included.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
+from pyarrow import fs
 
 from omnistream import checkpoint, state
 from omnistream.checkpoint import MANIFEST, latest, load, prune, remove, save
@@ -23,18 +34,69 @@ PARTS = {
 }
 
 
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return f"file://{tmp_path}/shop/state"
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder for checkpoints, and a way around the code under test to what lies in it."""
+
+    uri: str
+    files: Any
+    path: str
+
+    @classmethod
+    def of(cls, uri: str) -> Store:
+        return cls(uri, *fs.FileSystem.from_uri(uri))
+
+    def named(self, place: object) -> str:
+        """The URI of a checkpoint, with the options that lead there."""
+        return str(place) + self.uri.removeprefix(self.uri.partition("?")[0])
+
+    def inside(self, place: object) -> str:
+        return self.path + str(place).removeprefix(self.uri.partition("?")[0])
+
+    def read(self, place: object) -> bytes:
+        with self.files.open_input_stream(self.inside(place)) as file:
+            return bytes(file.read())
+
+    def write(self, place: object, content: bytes) -> None:
+        with self.files.open_output_stream(self.inside(place)) as file:
+            file.write(content)
+
+    def names(self, place: object = "") -> list[str]:
+        found = self.files.get_file_info(fs.FileSelector(self.inside(place), allow_not_found=True))
+        return sorted(info.base_name for info in found)
 
 
-def local(place: Any) -> Path:
-    return Path(str(place).removeprefix("file://"))
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URI of a folder in a bucket, with a place for what is under it."""
+    if given := os.environ.get("OMNISTREAM_TEST_S3"):
+        plain, _, options = given.partition("?")
+        yield f"{plain.rstrip('/')}/{{}}?{options}"
+        return
+    moto = pytest.importorskip("moto.server", reason="moto is not installed: no object store to test with")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {"ACCESS_KEY_ID": "tester", "SECRET_ACCESS_KEY": "secret"}.items():
+            environment.setenv(f"AWS_{name}", value)
+        options = f"endpoint_override=127.0.0.1:{server.get_host_and_port()[1]}&scheme=http&region=us-east-1"
+        files, _ = fs.FileSystem.from_uri(f"s3://shop?{options}&allow_bucket_creation=true")
+        files.create_dir("shop")
+        yield f"s3://shop/{{}}?{options}"
+    server.stop()
 
 
-def test_what_is_saved_is_loaded_and_the_newest_found(uri: str) -> None:
-    assert latest(uri) is None
-    folders = [save(uri, PARTS, {"number": number}) for number in range(4)]
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "file":
+        return Store.of(f"file://{tmp_path}/shop/state")
+    return Store.of(request.getfixturevalue("bucket").format(uuid4().hex))
+
+
+def test_what_is_saved_is_loaded_and_the_newest_found(store: Store) -> None:
+    assert latest(store.uri) is None
+    folders = [save(store.uri, PARTS, {"number": number}) for number in range(4)]
     assert all(isinstance(folder, RemotePath) for folder in folders)
     assert [folder.name for folder in folders] == ["0000000001", "0000000002", "0000000003", "0000000004"]
     parts, manifest = load(folders[1])
@@ -42,21 +104,21 @@ def test_what_is_saved_is_loaded_and_the_newest_found(uri: str) -> None:
     assert {name: part.to_pylist() for name, part in parts.items()} == {
         name: part.to_pylist() for name, part in PARTS.items()
     }
-    assert latest(uri) == folders[3] == latest(str(uri) + "/", fallback=True)
-    # The same bytes as on a path.
-    assert load(local(folders[1]))[1] == manifest
-    assert prune(uri, keep=2, named=[folders[0].name]) == [folders[1]]
-    assert latest(uri) == folders[3]
-    remove(uri, but=[folders[0].name])
-    assert latest(uri) == folders[0]
-    remove(uri)
-    assert latest(uri) is None
-    assert not list(local(uri).iterdir())
+    assert latest(store.uri) == folders[3] == latest(store.uri, fallback=True)
+    assert prune(store.uri, keep=2, named=[folders[0].name]) == [folders[1]]
+    assert latest(store.uri) == folders[3]
+    remove(store.uri, but=[folders[0].name])
+    assert latest(store.uri) == folders[0]
+    remove(store.uri)
+    assert latest(store.uri) is None
+    assert store.names() == []
 
 
 @pytest.mark.parametrize("file", [0, 1])
-def test_a_save_that_dies_leaves_no_checkpoint(uri: str, monkeypatch: pytest.MonkeyPatch, file: int) -> None:
-    first = save(uri, PARTS, {})
+def test_a_save_that_dies_leaves_no_checkpoint(
+    store: Store, monkeypatch: pytest.MonkeyPatch, file: int
+) -> None:
+    first = save(store.uri, PARTS, {})
     whole = checkpoint._write_part
 
     def dies(part: Any, out: Any) -> Any:
@@ -67,34 +129,38 @@ def test_a_save_that_dies_leaves_no_checkpoint(uri: str, monkeypatch: pytest.Mon
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "_write_part", dies)
         with pytest.raises(KeyboardInterrupt):
-            save(uri, PARTS, {})
-    assert (local(uri) / "0000000002").is_dir()
-    assert latest(uri) == first
-    assert prune(uri, keep=1) == []
-    again = save(uri, PARTS, {})
+            save(store.uri, PARTS, {})
+    # An object store has no empty folders: where nothing was written, there is nothing.
+    assert store.names() == ["0000000001", "0000000002"]
+    assert MANIFEST not in store.names("/0000000002")
+    assert latest(store.uri) == first
+    assert prune(store.uri, keep=1) == []
+    again = save(store.uri, PARTS, {})
     assert again.name == "0000000002"
-    assert latest(uri) == again
+    assert latest(store.uri) == again
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_damage_is_refused_or_passed_over(uri: str, damage: str) -> None:
-    first, second = save(uri, PARTS, {}), save(uri, PARTS, {})
-    file = local(second) / "window.sales.arrow"
-    whole = file.read_bytes()
+def test_damage_is_refused_or_passed_over(store: Store, damage: str) -> None:
+    first, second = save(store.uri, PARTS, {}), save(store.uri, PARTS, {})
+    file = f"{second}/window.sales.arrow"
+    whole = store.read(file)
     if damage == "gone":
-        file.unlink()
+        store.files.delete_file(store.inside(file))
     else:
-        file.write_bytes(whole[:-9] if damage == "cut" else whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
-    with pytest.raises(StateError, match=r"file:.*window\.sales\.arrow: is (damaged|missing)"):
+        store.write(
+            file, whole[:-9] if damage == "cut" else whole[:99] + bytes([whole[99] ^ 1]) + whole[100:]
+        )
+    with pytest.raises(StateError, match=rf"^{re.escape(file)}: is (damaged|missing)"):
         load(second)
-    assert latest(uri, fallback=True) == first
-    (local(second) / MANIFEST).write_text("{}")
+    assert latest(store.uri, fallback=True) == first
+    store.write(f"{second}/{MANIFEST}", b"{}")
     with pytest.raises(StateError, match="is damaged"):
         load(second)
-    assert latest(uri) == first
+    assert latest(store.uri) == first
 
 
-def test_a_job_goes_on_from_there(uri: str, tmp_path: Path) -> None:
+def test_a_job_goes_on_from_there(store: Store, tmp_path: Path) -> None:
     lines = [{"at": f"2026-11-11T{hour:02}:00:00Z", "sku": "a"} for hour in range(24)]
     (tmp_path / "in.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
     fields = [
@@ -108,23 +174,31 @@ def test_a_job_goes_on_from_there(uri: str, tmp_path: Path) -> None:
             "time": {"column": "at"},
             "window": [{"name": "days", "size": "1d", "keys": ["sku"], "measures": ["count"]}],
             "sink": [{"output": "days", "type": "ndjson", "path": str(tmp_path / "days.ndjson")}],
-            "checkpoint": {"path": uri, "interval": "1ms"},
+            "checkpoint": {"path": store.uri, "interval": "1ms"},
         }
     )
     stop = Stop()
     stop.request()
     run_job(job, stop=stop)
-    kept = latest(uri)
+    kept = latest(store.uri)
     assert kept is not None
-    assert state.inspect(uri)["checkpoint"] == str(kept)
-    assert state.inspect(str(kept))["windows"]["days"]["keys"] <= 1
-    assert state.diff(str(kept), local(kept)) == []
-    assert Pipeline.restore(uri, job).metrics().messages < 24
+    assert state.inspect(store.uri)["checkpoint"] == str(kept)
+    assert state.inspect(store.named(kept))["windows"]["days"]["keys"] <= 1
+    assert state.diff(store.named(kept), store.uri) == []
+    assert Pipeline.restore(store.uri, job).metrics().messages < 24
     run_job(job)
     assert json.loads((tmp_path / "days.ndjson").read_text())["count"] == 24
-    assert latest(uri) is None
+    assert latest(store.uri) is None
 
 
 def test_a_uri_that_leads_nowhere_is_refused() -> None:
     with pytest.raises(StateError, match=r"^nowhere://shop: "):
         place_of("nowhere://shop")
+
+
+def test_keys_and_options_are_not_shown() -> None:
+    uri = "s3://someone:a%2Fsecret@shop/state/?region=us-east-1&endpoint_override=localhost:9"
+    assert str(place_of(uri)) == "s3://shop/state"
+    with pytest.raises(StateError) as refused:
+        place_of("nowhere://someone:secret@shop?token=1")
+    assert str(refused.value).startswith("nowhere://shop: ")
