@@ -6,11 +6,13 @@ Between two checkpoints (`omnistream.run_kafka` has the loop)::
     push       decode, clean, window: `Pipeline.push`
     write      results to the sinks; Kafka sinks write into the open transaction, if delivery is exactly once
 
-A checkpoint (`Delivery.checkpoint`)::
+A checkpoint (`Delivery.begin`, and `Delivery.settle` once it is saved)::
 
     flush      what was written is durable, or is in the transaction
-    save       the snapshot of the state is durable, and has a name
-    commit     the offsets of what was read, each with the snapshot's name as its metadata:
+    snapshot   the state and the offsets of this moment
+    save       in the other thread, while messages come in: the snapshot is durable, and has a name.
+               Exactly once, results wait meanwhile: they belong to the next transaction
+    commit     the offsets of the snapshot, each with its name as metadata:
                at least once: to the group; exactly once: into the transaction, which is then committed
     retire     snapshots that no committed offset names are removed
 
@@ -24,8 +26,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
 
 from omnistream import _core
 from omnistream.checkpoint import Snapshot, latest, prune, remove
@@ -43,6 +49,31 @@ KEPT_SNAPSHOTS = 2
 # How long to ask which snapshots others need: while a transaction of theirs is open there is no answer, and
 # the next checkpoint asks again.
 RETIRE_MS = 2_000
+# Results that wait for a checkpoint to be saved; with more of them, input waits, too.
+HELD_BYTES = 64 * 1024 * 1024
+
+Outputs = Mapping[str, Sequence[pa.RecordBatch]]
+Positions = dict[Partition, int]
+
+
+class Results(Protocol):
+    """Where results go."""
+
+    def write(self, outputs: Outputs) -> None:
+        """Hand them to the sinks."""
+
+    def flush(self) -> None:
+        """Make durable what was written; leaves alone what a transaction holds."""
+
+
+@dataclass(slots=True)
+class Saving:
+    """A checkpoint on its way: its name, once it is saved, and what came after it."""
+
+    name: Future[str]
+    positions: Positions
+    held: list[Outputs] = field(default_factory=list)
+    held_bytes: int = 0
 
 
 class Delivery:
@@ -50,60 +81,117 @@ class Delivery:
 
     Parameters
     ----------
-    flush_sinks : callable
-        Makes durable what was written; leaves alone what a transaction holds.
     producer : Producer or None
         None when no sink is Kafka.
+    results : Results
+    saver : Executor
+        The thread that saves snapshots, one at a time.
 
     Attributes
     ----------
     pipeline : Pipeline
         A new one whenever state is taken back to a snapshot.
+    dirty : bool
+        Whether there is anything that the last checkpoint does not have.
+    committed : dict of Partition to int
+        The offsets of the last commit.
     """
 
     def __init__(
-        self, job: JobSpec, source: KafkaSource, producer: Producer | None, flush_sinks: Callable[[], None]
+        self, job: JobSpec, source: KafkaSource, producer: Producer | None, results: Results, saver: Executor
     ) -> None:
         self.job = job
         self.source = source
         self.producer = producer
         self.pipeline = Pipeline(job)
+        self.dirty = False
+        self.committed: Positions = {}
         self._empty = True  # whether the pipeline has had no partition yet
-        self.dirty = False  # whether there is anything that the last checkpoint does not have
-        self._flush_sinks = flush_sinks
+        self._results = results
+        self._saver = saver
+        self._saving: Saving | None = None
         self._checkpoint: CheckpointSpec | None = job.checkpoint
         self._member = member_of(job)
 
+    def write(self, outputs: Outputs) -> None:
+        """Hand results to the sinks, now or when the transaction is theirs."""
+        self.dirty = True
+        saving = self._saving
+        if saving is None or not self.job.exactly_once:
+            self._results.write(outputs)
+            return
+        saving.held.append(outputs)
+        saving.held_bytes += sum(batch.nbytes for batches in outputs.values() for batch in batches)
+        if saving.held_bytes > HELD_BYTES:
+            self.settle()
+
     # --- checkpoints ---
 
-    def checkpoint(self) -> None:
-        """Commit all that was read, together with its state and its results.
+    @property
+    def saving(self) -> bool:
+        """Whether a checkpoint is on its way."""
+        return self._saving is not None
+
+    def begin(self) -> None:
+        """Begin a checkpoint of all that was read; waits for the one before.
+
+        Raises
+        ------
+        NotCommittedError
+            As from `settle`.
+        """
+        self.settle()
+        if self._checkpoint is None or not self.dirty:
+            return
+        self._results.flush()
+        self.source.resolve_positions()
+        positions = dict(self.source.positions)
+        snapshot = self.pipeline.snapshot({str(each): offset for each, offset in positions.items()})
+        self._saving = Saving(self._saver.submit(self.save, snapshot), positions)
+        self.dirty = False
+
+    def save(self, snapshot: Snapshot) -> str:
+        """Make the state durable; returns the name of the snapshot."""
+        return f"{self._member}/{snapshot.save(self._folder(self._member)).name}"
+
+    def settle_saved(self) -> None:
+        """Commit the checkpoint that is on its way, if it is saved by now."""
+        if self._saving is not None and self._saving.name.done():
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the checkpoint that is on its way, if there is one, and commit it.
 
         Raises
         ------
         NotCommittedError
             When the group or the transaction refuses it: `rewind` then.
         """
-        if self._checkpoint is None or not self.dirty:
+        if self._saving is None:
             return
-        self._flush_sinks()
-        self.source.resolve_positions()
-        snapshot = self.save()
-        self.commit(snapshot)
-        self.dirty = False
+        saving = self._saving
+        self.commit(saving.name.result(), saving.positions)
+        self._saving = None
+        for outputs in saving.held:
+            self._results.write(outputs)
         self.retire()
 
-    def save(self) -> str:
-        """Make the state durable; returns the name of the snapshot."""
-        positions = {str(partition): offset for partition, offset in self.source.positions.items()}
-        return f"{self._member}/{self.pipeline.snapshot(positions).save(self._folder(self._member)).name}"
+    def checkpoint(self) -> None:
+        """Commit all that was read, together with its state and its results, before anything else is done.
 
-    def commit(self, snapshot: str) -> None:
+        Raises
+        ------
+        NotCommittedError
+            As from `settle`.
+        """
+        self.begin()
+        self.settle()
+
+    def commit(self, snapshot: str, positions: Positions) -> None:
         """Commit the offsets; `snapshot` is empty where there is no state to go on from."""
         metadata = json.dumps({"job": self.job.name, "snapshot": snapshot}) if snapshot else ""
         offsets = [
-            _core.KafkaPartition(*partition, offset, metadata)
-            for partition, offset in self.source.positions.items()
+            _core.KafkaPartition(*partition, offset, metadata) for partition, offset in positions.items()
         ]
         if self.job.exactly_once and self.producer is not None:
             if offsets:
@@ -112,6 +200,7 @@ class Delivery:
             self.producer.begin()
         elif offsets:
             self.source.commit(offsets)
+        self.committed = dict(positions)
 
     def retire(self) -> None:
         """Remove this member's snapshots that are older than the newest and that nobody will ask for.
@@ -125,9 +214,10 @@ class Delivery:
         """Commit after the end of the input: every window is closed, so there is no state to keep."""
         if self._checkpoint is None:
             return
-        self._flush_sinks()
+        self.settle()
+        self._results.flush()
         self.source.resolve_positions()
-        self.commit("")
+        self.commit("", self.source.positions)
         self.dirty = False
         if (asked_for := self._asked_for()) is not None:
             remove(self._folder(self._member), asked_for)
@@ -149,6 +239,10 @@ class Delivery:
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
         """Take partitions over, with the state that their committed offsets name."""
+        try:
+            self.settle()
+        except NotCommittedError as refused:
+            self._go_back(refused, list(self.source.positions))
         self.source.assign(self._recover(partitions))
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
@@ -156,9 +250,7 @@ class Delivery:
         try:
             self.checkpoint()
         except NotCommittedError as refused:
-            log.warning("%s; going back to the last checkpoint", refused)
-            self._abort()
-            self._reset([each for each in self.source.positions if each not in partitions])
+            self._go_back(refused, [each for each in self.source.positions if each not in partitions])
         else:
             for partition in partitions:
                 self.pipeline.drop_partition(*partition)
@@ -171,12 +263,19 @@ class Delivery:
         self.source.unassign(partitions)
         self._reset(list(self.source.positions))
 
-    def rewind(self) -> None:
+    def rewind(self, refused: NotCommittedError) -> None:
         """Go back to the last checkpoint, with the partitions that are still here."""
+        self._go_back(refused, list(self.source.positions))
+
+    def _go_back(self, refused: NotCommittedError, partitions: list[Partition]) -> None:
+        log.warning("%s; going back to the last checkpoint", refused)
         self._abort()
-        self._reset(list(self.source.positions))
+        self._reset(partitions)
 
     def _abort(self) -> None:
+        if self._saving is not None:
+            wait([self._saving.name])  # one process at a time writes checkpoints, and this one is for nothing
+            self._saving = None
         if self.job.exactly_once and self.producer is not None:
             self.producer.abort()
             self.producer.begin()
@@ -190,9 +289,9 @@ class Delivery:
 
     # --- state of partitions ---
 
-    def _recover(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+    def _recover(self, partitions: Sequence[Partition]) -> Positions:
         """Take back the state of partitions; returns where to go on in each."""
-        offsets: dict[Partition, int] = {}
+        offsets: Positions = {}
         if self._checkpoint is not None or self.source.spec.start == "stored":
             by_snapshot: dict[str, list[Partition]] = {}
             for each, snapshot in self._committed(partitions):
@@ -240,7 +339,7 @@ class Delivery:
             )
         return snapshot
 
-    def _take(self, name: str, partitions: list[Partition], offsets: dict[Partition, int]) -> None:
+    def _take(self, name: str, partitions: list[Partition], offsets: Positions) -> None:
         """Add what a snapshot has of the partitions to the state."""
         snapshot, folder = self._load(name, partitions[0])
         positions: dict[str, int] = snapshot.manifest["positions"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-import pyarrow as pa
-
-from omnistream.delivery import Delivery
+from omnistream.delivery import Delivery, Outputs
 from omnistream.errors import NotCommittedError, SourceError
 from omnistream.idleness import Idleness
 from omnistream.outputs import all_sinks, open_job_producer, open_sinks, paths_of, write_outputs
@@ -56,12 +55,12 @@ class _Run:
         self.refused_at: dict[Partition, int] = {}
 
     def run(self) -> RunResult:
-        with ExitStack() as on_failure:
+        with ThreadPoolExecutor(1, "omnistream-checkpoint") as saver, ExitStack() as on_failure:
             # The source is closed first, so that others take over before the sinks are gone.
             on_failure.callback(self.source.close)
             # Transactions that an earlier process left open end here, before committed offsets are read.
             producer = open_job_producer(self.job)
-            self.delivery = Delivery(self.job, self.source, producer, self.flush_sinks)
+            self.delivery = Delivery(self.job, self.source, producer, self, saver)
             schemas = self.delivery.pipeline.schemas()
             mode: Mode | None = "append" if self.delivery.resumed else None
             self.sinks = open_sinks(self.job, schemas, mode, on_failure, producer)
@@ -91,7 +90,7 @@ class _Run:
             partition = Partition(block.topic, block.partition)
             self.delivery.dirty = True
             self.idleness.saw(partition, now)
-            self.write(
+            self.deliver(
                 self.delivery.pipeline.push(
                     block,
                     source=block.topic,
@@ -102,23 +101,28 @@ class _Run:
         while (change := self.source.rebalance()) is not None:
             self.rebalanced(*change)
         self.rest(now)
-        if self.interval_s is not None and now - self.saved >= self.interval_s:
-            self.delivery.checkpoint()
-            self.saved = time.monotonic()
-            if self.beyond_refusal():
-                self.refusals = 0
+        self.save(now)
         self.report(now)
 
-    def write(self, outputs: Mapping[str, Sequence[pa.RecordBatch]]) -> None:
-        """Hand results to the sinks."""
+    def deliver(self, outputs: Outputs) -> None:
+        """Pass on what a step gave, if it gave anything."""
         if outputs:
-            self.delivery.dirty = True
-            write_outputs(outputs, self.sinks)
+            self.delivery.write(outputs)
 
     def rest(self, now: float) -> None:
         """Let event time go on without the partitions that are silent."""
         for outputs in self.idleness.let_time_pass(self.delivery.pipeline, now, self.source.caught_up):
-            self.write(outputs)
+            self.deliver(outputs)
+
+    def save(self, now: float) -> None:
+        """Begin a checkpoint when one is due, and commit it when it is saved."""
+        self.delivery.settle_saved()
+        if self.beyond_refusal():
+            self.refusals = 0
+        if self.delivery.saving or self.interval_s is None or now - self.saved < self.interval_s:
+            return
+        self.delivery.begin()
+        self.saved = now
 
     def rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
         """Do what the group asks for."""
@@ -134,27 +138,32 @@ class _Run:
         self.refusals += 1
         if self.refusals > MOST_REFUSALS:
             raise refused
-        log.warning("%s; going back to the last checkpoint", refused)
         self.refused_at = dict(self.source.positions)
-        self.delivery.rewind()
+        self.delivery.rewind(refused)
 
     def beyond_refusal(self) -> bool:
         """Whether what was refused has been committed since; a part of it may be again and again."""
-        positions = self.source.positions
+        committed, here = self.delivery.committed, self.source.positions
         return all(
-            positions.get(partition, offset) >= offset for partition, offset in self.refused_at.items()
+            committed.get(partition, 0) >= offset
+            for partition, offset in self.refused_at.items()
+            if partition in here
         )
 
     def finish(self) -> None:
         """End in good order: at the end of the input everything is closed, else the state is kept."""
         if self.stop.signal is None:
-            self.write(self.delivery.pipeline.flush())
+            self.deliver(self.delivery.pipeline.flush())
             self.delivery.finish()
         else:
             self.delivery.checkpoint()
         self.finished = True
 
-    def flush_sinks(self) -> None:
+    def write(self, outputs: Outputs) -> None:
+        """Hand results to the sinks."""
+        write_outputs(outputs, self.sinks)
+
+    def flush(self) -> None:
         """Make durable what was written, but for what a transaction holds."""
         for sink in all_sinks(self.sinks):
             sink.flush()

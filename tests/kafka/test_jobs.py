@@ -17,12 +17,17 @@ pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed"
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from omnistream import _core, run_kafka
-from omnistream.errors import OmnistreamError, SinkError, SourceError
+from omnistream import _core, delivery, run_kafka
+from omnistream.checkpoint import Snapshot
+from omnistream.delivery import Delivery
+from omnistream.errors import NotCommittedError, OmnistreamError, SinkError, SourceError
 from omnistream.job import parse_job
 from omnistream.pipeline import Metrics, Pipeline
 from omnistream.placement import LAUNCHER_VARIABLE
 from omnistream.run import Progress, RunResult, Stop, run_job
+from omnistream.sink import kafka as sink_kafka
+from omnistream.source import kafka as source_kafka
+from omnistream.source.kafka import KafkaSource
 from tests.kafka.broker import USERS, Cluster
 from tests.kafka.topics import Kafka
 
@@ -368,6 +373,98 @@ def test_a_last_commit_that_is_refused_is_done_again(
     assert run(job).metrics.messages == len(stream)
     assert calls == 2
     check(results(kafka, job), stream)
+
+
+# --- checkpoints that are saved while input goes on --------------------------------------------------
+
+
+@pytest.mark.parametrize("promise", ["exactly_once", "at_least_once"])
+def test_input_goes_on_while_a_checkpoint_is_saved(
+    kafka: Kafka,
+    source: str,
+    stream: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    promise: str,
+) -> None:
+    save, poll, produce = Delivery.save, KafkaSource.poll, sink_kafka.Producer.produce
+    read_on = threading.Event()
+    saving_from: list[int] = []  # bytes read when the first checkpoint was seen to be on its way
+    written = 0
+
+    def slow_save(self: Delivery, snapshot: Snapshot) -> str:
+        assert read_on.wait(WAIT_S), "input has not gone on"
+        return save(self, snapshot)
+
+    def noted_poll(self: KafkaSource) -> Any:
+        if deliveries and deliveries[0].saving:
+            saving_from.append(self.bytes_read)
+            if self.bytes_read > saving_from[0] + 1_000_000:
+                read_on.set()
+        return poll(self)
+
+    def noted_produce(self: sink_kafka.Producer, *message: Any) -> None:
+        nonlocal written
+        written += bool(saving_from) and not read_on.is_set()
+        produce(self, *message)
+
+    monkeypatch.setattr(source_kafka, "MESSAGES_PER_POLL", 200)
+    deliveries = spied(monkeypatch)
+    monkeypatch.setattr(Delivery, "save", slow_save)
+    monkeypatch.setattr(KafkaSource, "poll", noted_poll)
+    monkeypatch.setattr(sink_kafka.Producer, "produce", noted_produce)
+    job = job_of(kafka, source, tmp_path, checkpoint__delivery=promise, checkpoint__interval="1ms")
+    assert run(job).metrics.messages == len(stream)
+    assert read_on.is_set()
+    assert bool(written) == (promise == "at_least_once")
+    check(results(kafka, job), stream)
+
+
+@pytest.mark.parametrize("held_bytes", [0, 1 << 30])
+def test_results_that_waited_for_a_refused_checkpoint_are_made_again(
+    kafka: Kafka,
+    source: str,
+    stream: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held_bytes: int,
+) -> None:
+    save, commit = Delivery.save, Delivery.commit
+    refused = 0
+
+    def slow_save(self: Delivery, snapshot: Snapshot) -> str:
+        time.sleep(0.2)
+        return save(self, snapshot)
+
+    def refused_once(self: Delivery, *arguments: Any) -> None:
+        nonlocal refused
+        if self.saving and not refused:
+            refused += 1
+            raise NotCommittedError("refused, for once")
+        commit(self, *arguments)
+
+    monkeypatch.setattr(source_kafka, "MESSAGES_PER_POLL", 200)
+    monkeypatch.setattr(delivery, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(Delivery, "save", slow_save)
+    monkeypatch.setattr(Delivery, "commit", refused_once)
+    job = job_of(kafka, source, tmp_path, checkpoint__interval="1ms")
+    assert run(job).metrics.messages == len(stream)
+    assert refused == 1
+    check(results(kafka, job), stream)
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
+    """The deliveries that begin a checkpoint from now on, in the order in which they do."""
+    begin = Delivery.begin
+    found: list[Delivery] = []
+
+    def noted(self: Delivery) -> None:
+        if self not in found:
+            found.append(self)
+        begin(self)
+
+    monkeypatch.setattr(Delivery, "begin", noted)
+    return found
 
 
 # --- several processes ------------------------------------------------------------------------------
