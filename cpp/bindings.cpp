@@ -153,6 +153,7 @@ Schema schema_of(const py::dict& options) {
             .level = static_cast<std::uint8_t>(get<int>(field, "level")),
             .required = get<bool>(field, "required"),
             .coerce = get<bool>(field, "coerce"),
+            .checked = field.contains("checked"),
             .timestamp_forms = static_cast<std::uint8_t>(get<int>(field, "timestamp_forms")),
             .has_default = get<bool>(field, "has_default"),
             .default_integer = get<std::int64_t>(field, "default_integer"),
@@ -343,7 +344,7 @@ std::vector<std::shared_ptr<Dictionary>> dictionaries_of(
     const Schema& schema, const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
     std::vector<std::shared_ptr<Dictionary>> dictionaries;
     for (const Field& field : schema.fields) {
-        const bool wanted = field.type == Type::dictionary;
+        const bool wanted = field.type == Type::dictionary && !field.checked;
         const auto found = known.find(field.name);
         if (wanted && found == known.end())
             throw py::value_error("no dictionary for the field '" + field.name + "'");

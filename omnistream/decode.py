@@ -8,7 +8,7 @@ Of Avro it is ``cpp/src/avro.cpp``; Arrow IPC is read by pyarrow (`omnistream.ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -66,6 +66,8 @@ class Decode:
         What messages are, and where the schemas of Avro are.
     seat : Seat, optional
         By default on the CPU.
+    checked : collection of str
+        Text fields that nobody reads but that must be sound: the CPU makes no columns of them.
     """
 
     def __init__(
@@ -77,11 +79,14 @@ class Decode:
         messages: MessageSpec | None = None,
         registry: KafkaSettings = (),
         seat: Seat = ON_CPU,
+        checked: Collection[str] = (),
     ) -> None:
         self.schema = schema
         self._details = [] if kafka is None else list(kafka.columns)
         self.counts: Counter[str] = Counter()
         self._core_schema = schema.to_core()
+        self._checked = frozenset(checked)
+        read = schema.to_core(self._checked)
         self._messages = messages or MessageSpec()
         self._decoder: _core.Decoder | _core.AvroDecoder | ArrowDecoder
         if self._messages.format == "avro":
@@ -91,13 +96,13 @@ class Decode:
                 if framed
                 else parse_avro_schema(self._messages.writer_schema)
             )
-            self._decoder = _core.AvroDecoder(self._core_schema, dictionaries, writer, framed)
+            self._decoder = _core.AvroDecoder(read, dictionaries, writer, framed)
         elif self._messages.format == "arrow":
             self._decoder = ArrowDecoder(schema)
         else:
-            self._decoder = _core.Decoder(self._core_schema, dictionaries)
+            self._decoder = _core.Decoder(read, dictionaries)
         parallel = threads > 1 and self._messages.format == "json"
-        self._ahead = DecodeAhead(self._core_schema, dictionaries, threads - 1) if parallel else None
+        self._ahead = DecodeAhead(read, dictionaries, threads - 1) if parallel else None
         self._seat = seat
         self._dictionaries = dictionaries
         self._device_decoder: DeviceDecoder | None = None  # made for the first block that goes there
@@ -215,16 +220,19 @@ class Decode:
     def explain(self) -> str:
         """One line: what runs here, and why."""
         dropped = "" if self.schema.explode == "" else f", {self.schema.explode} exploded"
+        if self._checked:
+            dropped += f", {', '.join(sorted(self._checked))} checked only"
+        columns = f"{len(self.schema.fields) - len(self._checked)} columns"
         if self._messages.format == "avro":
             schemas = (
                 "the one writer schema" if self._messages.writer_schema else "writer schemas by their id"
             )
-            return f"Avro to {len(self.schema.fields)} columns by {schemas}{dropped}"
+            return f"Avro to {columns} by {schemas}{dropped}"
         if self._messages.format == "arrow":
             return f"Arrow IPC to {len(self.schema.fields)} columns"
         layouts = f"learnt layouts ({_core.decode_isa()})"
         how = layouts if not self._seat.able else f"a thread a message; the CPU by {layouts}"
-        return f"JSON to {len(self.schema.fields)} columns by {how}{dropped}"
+        return f"JSON to {columns} by {how}{dropped}"
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return where each partition goes on, in JSON types."""

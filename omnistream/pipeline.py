@@ -125,6 +125,7 @@ class Pipeline:
         used = _names_used(job)
         columns = [field.name for field in job.schema.fields if field.name in used]
         schema = job.schema if self._wants_rows else job.schema.select(columns)
+        texts = [field.name for field in schema.fields if field.type in ("string", "dictionary")]
         # The stages, in the order of the data; decode writes the codes of encode's dictionaries.
         self.encode = Encode(schema)
         dictionaries = self.encode.dictionaries
@@ -138,6 +139,7 @@ class Pipeline:
             job.messages,
             job.registry,
             placement.seat("decode", refusals.get("decode")),
+            () if self._wants_rows else [name for name in texts if name not in used],
         )
         amounts = AMOUNTS if self._wants_rows else [each for each in AMOUNTS if each in used]
         self.clean = Clean(job, placement.seat("clean", refusals.get("clean")), dictionaries, amounts)

@@ -14,7 +14,7 @@ import json
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -265,10 +265,13 @@ class Schema:
         meaning = json.dumps(self.to_core(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(meaning.encode()).hexdigest()
 
-    def to_core(self) -> dict[str, Any]:
-        """Return the schema as the extension takes it."""
+    def to_core(self, checked: Collection[str] = ()) -> dict[str, Any]:
+        """Return the schema as the extension takes it; fields that are only `checked` become no column."""
         return {
-            "fields": [self._field_to_core(field) for field in self.fields],
+            "fields": [
+                {**self._field_to_core(field), **({"checked": True} if field.name in checked else {})}
+                for field in self.fields
+            ],
             "explode": self._arrays(),
             "max_message_bytes": self.max_message_bytes,
             "max_depth": self.max_depth,

@@ -13,7 +13,7 @@ void Lane::reserve(std::size_t rows) {
             narrow.reserve(rows);
             break;
         case Type::dictionary:
-            narrow.reserve(rows);
+            if (dictionary != nullptr) narrow.reserve(rows);
             texts.reserve(rows);
             break;
         case Type::string:
@@ -178,7 +178,7 @@ void Lanes::rollback(const std::size_t* row) {
 void Lanes::encode() {
     for (std::size_t i = 0; i < lane.size(); ++i) {
         Lane& values = lane[i];
-        if (values.type != Type::dictionary) continue;
+        if (values.dictionary == nullptr) continue;
         const Level level = plan_.fields[i].level;
         const std::size_t first = encoded[level];
         std::int32_t* codes = values.narrow.data() + first;
@@ -327,6 +327,10 @@ bool Lanes::finish(Batch* batch) {
     for (std::size_t i = 0; i < lane.size(); ++i) {
         Lane& values = lane[i];
         const Level level = plan_.fields[i].level;
+        if (plan_.fields[i].field.checked) {
+            values.nulls.clear();
+            continue;
+        }
         values.bytes_before = values.bytes.capacity();
         if (level != lines) fits &= repeat_values(&values, end[level], parents[level]);
         Column column;

@@ -78,6 +78,8 @@ DecodePlan::DecodePlan(Schema given) : schema(std::move(given)), nodes(1) {
         all[field.level] |= bit;
         if (field.required) required[field.level] |= bit;
         fields.push_back({field, field.level, bit});
+        // Of such a text nothing is copied; nobody gives a checked one codes.
+        if (field.checked) fields.back().field.type = Type::dictionary;
         const std::uint16_t node = descend(root[field.level], field.path, field.path.size() - 1, field.level);
         nodes[node].keys.insert(field.path.back(), Target{Target::field, field.level, i, bit, 0, 0});
     }

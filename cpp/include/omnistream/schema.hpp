@@ -44,6 +44,7 @@ struct Field {
     std::uint8_t level = 0;  // 0: the message; k: an element of the k-th exploded array
     bool required = false;   // missing or null rejects the message
     bool coerce = false;     // a number in a string, a number as a string; "" is null
+    bool checked = false;    // a text that nobody reads: it must be sound, and becomes no column
     std::uint8_t timestamp_forms = kIso8601;
     bool has_default = false;          // for missing and null
     std::int64_t default_integer = 0;  // in the lane's unit: bool, int32, int64, decimal, timestamp
