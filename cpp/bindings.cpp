@@ -501,6 +501,24 @@ PYBIND11_MODULE(_core, m) {
                  return py::bytes(reinterpret_cast<const char*>(messages.data()),
                                   messages.size() * sizeof(std::int32_t));
              })
+        .def("count_texts",
+             [](const Batch& batch, const std::string& column) {
+                 const Column* const texts = batch.find(column);
+                 if (texts == nullptr || texts->type != Type::string)
+                     throw py::key_error("no text column '" + column + "'");
+                 std::vector<std::pair<std::string_view, std::int64_t>> counts;  // of a few different ones
+                 for (std::int64_t row = 0; row < batch.rows; ++row) {
+                     const std::string_view text = texts->text(row);
+                     const auto known = std::find_if(counts.begin(), counts.end(),
+                                                     [&](const auto& each) { return each.first == text; });
+                     if (known == counts.end()) {
+                         counts.emplace_back(text, 1);
+                     } else {
+                         ++known->second;
+                     }
+                 }
+                 return counts;
+             })
         .def("__arrow_c_schema__", [](const Batch& batch) { return schema_capsule(batch.columns); })
         .def(
             "__arrow_c_array__",

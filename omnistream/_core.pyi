@@ -13,6 +13,8 @@ class Batch:
     names: list[str]
     def row_messages(self) -> bytes:
         """An int32 for each row: which message it is from."""
+    def count_texts(self, column: str) -> list[tuple[str, int]]:
+        """How often each text of a column is there, by first appearance; meant for a few different ones."""
     def __arrow_c_array__(self, requested_schema: object = ...) -> tuple[object, object]: ...
     def __arrow_c_schema__(self) -> object: ...
 

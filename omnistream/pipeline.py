@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from omnistream import _core
 from omnistream.checkpoint import LateParts, Snapshot, latest
@@ -534,13 +533,13 @@ class Pipeline:
             outputs.setdefault(output, []).append(record_batch)
             self._emitted[output] += record_batch.num_rows
             if output == REJECTS:
-                self._count_rejects(record_batch)
+                self._count_rejects(batch)
 
-    def _count_rejects(self, rejects: pa.RecordBatch) -> None:
-        for count in pc.value_counts(rejects.column("reason")):
-            reason = count["values"].as_py()
+    def _count_rejects(self, rejects: Derived) -> None:
+        assert isinstance(rejects, _core.Batch)
+        for reason, count in rejects.count_texts("reason"):
             if reason not in ("duplicate", "late"):
-                self._rejects[reason] += count["counts"].as_py()
+                self._rejects[reason] += count
 
 
 _NO_LEDGER: dict[str, Any] = {

@@ -190,13 +190,14 @@ void keep_passed(const std::uint16_t* failed, std::int64_t rows, KeptVector<std:
 
 void list_rejects(const Batch& batch, const std::vector<Rule>& rules, const std::uint16_t* failed,
                   std::vector<Reject>* rejects) {
-    std::int32_t line = 0;
+    std::int32_t line = -1;
     for (std::int64_t row = 0; row < batch.rows; ++row) {
-        line = row > 0 && batch.message_of(row) == batch.message_of(row - 1) ? line + 1 : 0;
+        if (batch.exploded)
+            line = row > 0 && batch.message_of(row) == batch.message_of(row - 1) ? line + 1 : 0;
         if (failed[row] == kPassed) continue;
         Reject& reject = rejects->emplace_back();
         reject.message = batch.message_of(row);
-        reject.line = batch.exploded ? line : -1;
+        reject.line = line;
         reject.reason = failed[row];
         if (failed[row] < rules.size()) reject.field = rules[failed[row]].column;
     }

@@ -160,10 +160,9 @@ void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* const* key
     if ((texts == nullptr && !wide(field.type)) || std::any_of(keys, keys + count, is_null)) {
         for (std::size_t i = 0; i < count; ++i) unpack(field_number, keys[i], texts, out);
     } else if (texts != nullptr) {
-        std::string_view values[GroupTable::kBlock];
-        for (std::size_t i = 0; i < count; ++i)
-            values[i] = texts->value(static_cast<std::int32_t>(ordinal(field, keys[i])));
-        out->put_texts(values, count);
+        out->put_texts(count, [&](std::size_t i) {
+            return texts->value(static_cast<std::int32_t>(ordinal(field, keys[i])));
+        });
     } else {
         std::int64_t* values = out->put_block(count);
         for (std::size_t i = 0; i < count; ++i)

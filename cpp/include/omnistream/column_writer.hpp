@@ -62,10 +62,11 @@ public:
         offsets_.push_back(static_cast<std::int32_t>(values_.size()));
     }
     // Texts of a dictionary: they may be read some bytes past their end, as all of an Array's.
-    void put_texts(const std::string_view* texts, std::size_t count) {
+    template <class TextAt>
+    void put_texts(std::size_t count, const TextAt& text_at) {
         constexpr std::size_t kShort = 16;
         std::size_t size = values_.size();
-        for (std::size_t i = 0; i < count; ++i) size += texts[i].size();
+        for (std::size_t i = 0; i < count; ++i) size += text_at(i).size();
         if (size > std::numeric_limits<std::int32_t>::max()) throw std::bad_alloc();
         length_ += static_cast<std::int64_t>(count);
         if (null_count_ != 0) validity_.resize(static_cast<std::size_t>((length_ + 7) >> 3), 0xff);
@@ -75,12 +76,13 @@ public:
         offsets_.resize(offsets_.size() + count);
         std::int32_t* ends = offsets_.end() - count;
         for (std::size_t i = 0; i < count; ++i) {
+            const std::string_view text = text_at(i);
             // Most are short, and a copy of a fixed size is two instructions.
-            if (texts[i].size() <= kShort)
-                std::memcpy(out + at, texts[i].data(), kShort);
+            if (text.size() <= kShort)
+                std::memcpy(out + at, text.data(), kShort);
             else
-                std::memcpy(out + at, texts[i].data(), texts[i].size());
-            at += texts[i].size();
+                std::memcpy(out + at, text.data(), text.size());
+            at += text.size();
             ends[i] = static_cast<std::int32_t>(at);
         }
     }
