@@ -59,6 +59,7 @@ public:
 
     Status decode_lines(std::string_view block, Origin* origin, Decoded* out) override {
         begin(origin, out);
+        origin->messages.reserve(lines_of_last_block_ + lines_of_last_block_ / 8);
         const char* p = block.data();
         const char* const end = p + block.size();
         // What ends behind it is read from a copy, as nothing may be loaded behind the block.
@@ -81,6 +82,7 @@ public:
             encode();
             p = stop;
         }
+        lines_of_last_block_ = origin->messages.size();
         return finish(out);
     }
 
@@ -462,6 +464,7 @@ private:
     std::string pad_;  // copies of messages
     std::int32_t ordinal_ = 0;
     std::size_t lines_before_ = 0;  // the last message
+    std::size_t lines_of_last_block_ = 0;
     Origin* origin_ = nullptr;
     Decoded* out_ = nullptr;
 };
