@@ -322,6 +322,26 @@ def test_layouts_are_only_a_guess(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
+def test_texts_that_are_only_checked(name: str) -> None:
+    """The rows without them, and the same rejects."""
+    schema = SCHEMAS[name]
+    texts = {field["name"] for field in schema["fields"] if field["type"] in ("string", "dictionary")}
+    fields = [{**field, "checked": True} if field["name"] in texts else field for field in schema["fields"]]
+    near = strategies.messages(schema)
+
+    @given(st.lists(st.one_of(near, near, strategies.mutated(near)), max_size=5))
+    def check(messages: list[bytes]) -> None:
+        messages = messages * 3
+        whole = meaning_of_messages(schema, messages)
+        rows = [{name: row[name] for name in row if name not in texts} for row in whole.rows]
+        expected = Result(rows, None, whole.rejects, whole.counts)
+        for isa in _core.decode_isas():
+            assert_same(CpuEngine(isa).decoder({**schema, "fields": fields}).messages(messages), expected)
+
+    check()
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_blocks_of_lines(name: str) -> None:
     schema = SCHEMAS[name]
     near = strategies.messages(schema)
