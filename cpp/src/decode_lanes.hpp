@@ -23,10 +23,10 @@ struct Lane {
     Array<std::int32_t>
         offsets;        // string; row r writes its bytes at offsets[r] and its end to offsets[r + 1]
     Array<Text> texts;  // dictionary, or checked: rows not yet encoded
-    std::vector<std::int32_t> nulls;  // rows, ascending
-    std::size_t nulls_encoded = 0;    // those that encode() has passed
+    std::vector<std::int32_t> nulls;         // rows, ascending
+    std::size_t nulls_encoded = 0;           // those that encode() has passed
     std::shared_ptr<Dictionary> dictionary;  // none of what is only checked, or encoded elsewhere
-    std::size_t bytes_before = 0;  // string: what the block before took
+    std::size_t bytes_before = 0;            // string: what the block before took
 
     void reserve(std::size_t rows);
     void set_text(std::size_t row, std::string_view text) {
