@@ -141,6 +141,11 @@ std::uint64_t KeyLayout::ordinal(const Field& field, const std::uint64_t* key) {
                             : ((key[field.word] >> field.shift) & field.mask) - 1;
 }
 
+void KeyLayout::fetch(std::size_t field_number, const std::uint64_t* key, const Dictionary& texts) const {
+    const Field& field = fields_[field_number];
+    if (present(field, key)) texts.fetch(static_cast<std::int32_t>(ordinal(field, key)));
+}
+
 void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* key, const Dictionary* texts,
                        ColumnWriter* out) const {
     const Field& field = fields_[field_number];

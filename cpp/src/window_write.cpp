@@ -11,6 +11,7 @@ namespace omnistream {
 namespace {
 
 constexpr std::size_t kBlock = GroupTable::kBlock;
+constexpr std::int32_t kCachedTexts = 1'024;  // so few stay in the cache from one window to the next
 
 }  // namespace
 
@@ -84,18 +85,29 @@ Array<std::uint32_t> Window::Impl::write_rows(Slice* slice, std::int64_t start_m
     for (std::size_t i = 0; i < items_.size(); ++i)
         if (items_[i].kind != ItemKind::distinct) items[i] = order_items(*slice, i);
 
-    // By blocks, so that the rows are fetched from memory once and read from the cache for every column;
-    // those of the next block are asked for meanwhile.
+    // By blocks, so that the rows are fetched from memory once and read from the cache for every column.
+    // Meanwhile those of the block after the next are asked for, and what the texts of the next one need.
     constexpr std::size_t kRows = kBlock / 4;
-    const auto ask = [&](std::size_t from) {
+    const auto rows_from = [&](std::size_t from, const auto& use) {
         for (std::size_t i = from; i < std::min(from + kRows, order.size()); ++i)
-            __builtin_prefetch(slice->groups.row(order[i]));
+            use(slice->groups.row(order[i]));
+    };
+    const auto ask = [&](std::size_t from) {
+        rows_from(from, [](const std::uint64_t* row) { __builtin_prefetch(row); });
+    };
+    const auto ask_texts = [&](std::size_t from) {
+        for (std::size_t key = 0; key < keys_.size(); ++key)
+            if (texts[key] != nullptr && texts[key]->size() > kCachedTexts)
+                rows_from(from, [&](const std::uint64_t* row) { layout_.fetch(key, row, *texts[key]); });
     };
     const std::uint64_t* words[kRows];
     ask(0);
+    ask(kRows);
+    ask_texts(0);
     for (std::size_t begin = 0; begin < order.size(); begin += kRows) {
         const std::size_t count = std::min(kRows, order.size() - begin);
-        ask(begin + kRows);
+        ask(begin + 2 * kRows);
+        ask_texts(begin + kRows);
         for (std::size_t i = 0; i < count; ++i) words[i] = slice->groups.row(order[begin + i]);
         if (in_sessions()) {
             for (std::size_t i = 0; i < count; ++i) {

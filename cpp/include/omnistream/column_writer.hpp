@@ -66,7 +66,11 @@ public:
     void put_texts(std::size_t count, const TextAt& text_at) {
         constexpr std::size_t kShort = 16;
         std::size_t size = values_.size();
-        for (std::size_t i = 0; i < count; ++i) size += text_at(i).size();
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::string_view text = text_at(i);
+            __builtin_prefetch(text.data());
+            size += text.size();
+        }
         if (size > std::numeric_limits<std::int32_t>::max()) throw std::bad_alloc();
         length_ += static_cast<std::int64_t>(count);
         if (null_count_ != 0) validity_.resize(static_cast<std::size_t>((length_ + 7) >> 3), 0xff);

@@ -41,6 +41,8 @@ public:
     // translated by `translation` when there is one; a string column is encoded by `texts`.
     void pack(std::size_t field, const Column& column, const std::int32_t* rows, std::size_t count,
               const std::int32_t* translation, Dictionary* texts, std::uint64_t* keys) const;
+    // Asks for what unpack() will read of `texts` first.
+    void fetch(std::size_t field, const std::uint64_t* key, const Dictionary& texts) const;
     // Appends one field of a row to a column; strings come from `texts`.
     void unpack(std::size_t field, const std::uint64_t* key, const Dictionary* texts,
                 ColumnWriter* out) const;
