@@ -1,6 +1,8 @@
 // A line's amount: quantity x unit_price x (1 - discount), exact, rounded half-even once.
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 
 #include "omnistream/column_writer.hpp"
@@ -82,17 +84,16 @@ void put_amount(const Factors& factors, std::int64_t row, ColumnWriter* amount,
 constexpr std::size_t kBlock = 512;
 
 struct Block {
-    std::int64_t quantity[kBlock];
-    std::int64_t unit_price[kBlock];
-    std::int64_t share[kBlock];
+    const std::int64_t* quantity;
+    const std::int64_t* unit_price;
+    const std::int64_t* share;
 };
 
-void widen(const Column& column, std::int64_t first, std::size_t count, std::int64_t* out) {
-    if (column.type == Type::int32) {
-        std::copy_n(column.lanes<std::int32_t>() + first, count, out);
-    } else {
-        std::copy_n(column.lanes<std::int64_t>() + first, count, out);
-    }
+// The lanes as words: where they are, or a copy in `room`.
+const std::int64_t* widen(const Column& column, std::int64_t first, std::size_t count, std::int64_t* room) {
+    if (column.type != Type::int32) return column.lanes<std::int64_t>() + first;
+    std::copy_n(column.lanes<std::int32_t>() + first, count, room);
+    return room;
 }
 
 // Every value is less than 2 to the power of this many bits.
@@ -111,29 +112,82 @@ void multiply(const Block& block, std::size_t count, std::int64_t multiplier, st
             divide_half_even(block.quantity[i] * block.unit_price[i] * block.share[i] * multiplier, kDivisor);
 }
 
+// ---- Eight at a time, of products that a double holds exactly
+
+constexpr int kMostExactBits = 53;
+
+#if defined(__x86_64__)
+bool has_wide_products() {
+    static const bool has = [] {
+        const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
+        __builtin_cpu_init();
+        return (forced == nullptr || std::string_view(forced) == "avx512") &&
+               __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
+    }();
+    return has;
+}
+
+// The quotient is guessed by a multiplication, which is off by one at most, and set right by what is left.
+template <std::int64_t kDivisor>
+[[gnu::target("avx512f,avx512dq,prefer-vector-width=512")]] void multiply_exact(const Block& block,
+                                                                                std::size_t count,
+                                                                                std::int64_t multiplier,
+                                                                                std::int64_t* amounts) {
+    const std::int64_t* const quantity = block.quantity;
+    const std::int64_t* const unit_price = block.unit_price;
+    const std::int64_t* const share = block.share;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::int64_t product = quantity[i] * unit_price[i] * share[i] * multiplier;
+        auto quotient = static_cast<std::int64_t>(static_cast<double>(product) * (1.0 / kDivisor));
+        std::int64_t rest = product - quotient * kDivisor;
+        const std::int64_t below = rest < 0 ? 1 : 0;
+        quotient -= below;
+        rest += below * kDivisor;
+        const std::int64_t above = rest >= kDivisor ? 1 : 0;
+        quotient += above;
+        rest -= above * kDivisor;
+        const std::int64_t twice = 2 * rest + (quotient & 1);  // a half goes to the even neighbour
+        amounts[i] = quotient + (twice > kDivisor ? 1 : 0);
+    }
+}
+#else
+bool has_wide_products() {
+    return false;
+}
+
+template <std::int64_t kDivisor>
+void multiply_exact(const Block& block, std::size_t count, std::int64_t multiplier, std::int64_t* amounts) {
+    multiply<kDivisor>(block, count, multiplier, amounts);
+}
+#endif
+
 // False when a product of the block may need more than a word.
 bool put_block(const Factors& factors, std::int64_t first, std::size_t count, ColumnWriter* amount) {
     constexpr int kMostBits = 62;  // twice a remainder must fit, too
+    std::int64_t room[3][kBlock];
     Block block;
-    widen(factors.quantity, first, count, block.quantity);
-    widen(factors.unit_price, first, count, block.unit_price);
+    block.quantity = widen(factors.quantity, first, count, room[0]);
+    block.unit_price = widen(factors.unit_price, first, count, room[1]);
+    block.share = room[2];
     int bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(factors.multiplier))) +
                bits_of(block.quantity, count) + bits_of(block.unit_price, count);
     if (factors.discount == nullptr) {
-        std::fill_n(block.share, count, 1);
+        std::fill_n(room[2], count, 1);
     } else {
-        widen(*factors.discount, first, count, block.share);
+        const std::int64_t* const discount = widen(*factors.discount, first, count, room[2]);
+        if (bits_of(discount, count) > kMostBits) return false;
+        for (std::size_t i = 0; i < count; ++i) room[2][i] = factors.one - discount[i];
         if (factors.discount->null_count != 0)
             for (std::size_t i = 0; i < count; ++i)
-                if (!factors.discount->valid(first + static_cast<std::int64_t>(i))) block.share[i] = 0;
-        if (bits_of(block.share, count) > kMostBits) return false;
-        for (std::size_t i = 0; i < count; ++i) block.share[i] = factors.one - block.share[i];
-        bits += bits_of(block.share, count);
+                if (!factors.discount->valid(first + static_cast<std::int64_t>(i))) room[2][i] = factors.one;
+        bits += bits_of(room[2], count);
     }
     if (bits > kMostBits) return false;
     if (amount == nullptr) return true;
     std::int64_t* amounts = amount->put_block(count);
-    if (factors.divisor == 1) {
+    if (bits <= kMostExactBits && factors.divisor == kDecimalOne && has_wide_products()) {
+        multiply_exact<kDecimalOne>(block, count, factors.multiplier, amounts);
+    } else if (factors.divisor == 1) {
         multiply<1>(block, count, factors.multiplier, amounts);
     } else if (factors.divisor == kDecimalOne) {
         multiply<kDecimalOne>(block, count, factors.multiplier, amounts);

@@ -516,6 +516,40 @@ void test_amount() {
     CHECK((overflowed == std::vector<std::int32_t>{1}));
 }
 
+// Of any size up to what needs more than a word, ties among them.
+void test_amounts_of_any_size() {
+    std::mt19937_64 random(9);
+    for (int round = 0; round < 400; ++round) {
+        const auto some = [&](int most_bits) {
+            const auto value = static_cast<std::int64_t>(random() >> (64 - 1 - random() % most_bits));
+            return random() % 4 == 0 ? -value : value;
+        };
+        const int price_bits = 1 + round % 50;
+        ColumnWriter quantities("q", Type::int64), prices("p", Type::decimal), discounts("d", Type::decimal);
+        std::vector<std::int64_t> expected;
+        for (int i = 0; i < 777; ++i) {
+            const std::int64_t quantity = some(6);
+            const std::int64_t price = some(price_bits);
+            const std::int64_t discount = random() % 3 == 0 ? 5'000 : some(14);
+            quantities.put(quantity);
+            prices.put(price);
+            discounts.put(discount);
+            const __int128 product = static_cast<__int128>(quantity) * price * (kDecimalOne - discount);
+            const __int128 size = product < 0 ? -product : product;
+            auto amount = static_cast<std::int64_t>(size / kDecimalOne);
+            const auto rest = static_cast<std::int64_t>(size % kDecimalOne);
+            if (2 * rest > kDecimalOne || (2 * rest == kDecimalOne && amount % 2 != 0)) ++amount;
+            expected.push_back(product < 0 ? -amount : amount);
+        }
+        std::vector<std::int32_t> overflowed;
+        const Column discount = discounts.finish();
+        const Column amount =
+            line_amount(quantities.finish(), prices.finish(), &discount, "amount", &overflowed);
+        CHECK(overflowed.empty() && amount.null_count == 0);
+        CHECK(std::equal(expected.begin(), expected.end(), amount.lanes<std::int64_t>()));
+    }
+}
+
 void test_byte_order() {
     Dictionary dictionary;
     ByteOrder order;
@@ -987,6 +1021,7 @@ int main() {
     test_large_moments();
     test_refused();
     test_amount();
+    test_amounts_of_any_size();
     test_byte_order();
     test_model();
     test_many_groups();
