@@ -68,16 +68,21 @@ public:
             p += 3;  // the file's byte-order mark
         ordinal_ = 0;
         while (p != end) {
-            const char* stop = chunk_end(p, safe, end);
-            const auto size = static_cast<std::size_t>(stop - p);
-            if (!speculates() || size > kMostFast) {
-                careful_lines(p, stop, end);
-            } else if (stop <= safe) {
-                lines(p, p, size, end);
+            const char* stop = p;
+            if (speculates()) stop += index_lines(p, safe);
+            if (stop != p) {
+                lines(p, p, static_cast<std::size_t>(stop - p), end);
             } else {
-                pad_.assign(p, size);
-                pad_.append(kReach, ' ');
-                lines(pad_.data(), p, size, end);
+                stop = chunk_end(p, safe, end);
+                const auto size = static_cast<std::size_t>(stop - p);
+                if (!speculates() || size > kMostFast) {
+                    careful_lines(p, stop, end);
+                } else {
+                    pad_.assign(p, size);
+                    pad_.append(kReach, ' ');
+                    index_.build(pad_.data(), size);
+                    lines(pad_.data(), p, size, end);
+                }
             }
             encode();
             p = stop;
@@ -128,6 +133,13 @@ private:
 
     [[nodiscard]] bool speculates() const { return patience_.try_fast() && !plan_.schema.array_messages; }
 
+    // The lines that end in the next kChunk bytes and in front of `safe`: their size, 0 where there are none.
+    std::size_t index_lines(const char* p, const char* safe) {
+        if (p >= safe) return 0;
+        index_.build(p, std::min(static_cast<std::size_t>(safe - p), kChunk));
+        return index_.drop_open_line();
+    }
+
     // Behind the last line that ends in the next kChunk bytes and in front of `safe`; where none does, behind
     // the line at p.
     static const char* chunk_end(const char* p, const char* safe, const char* end) {
@@ -145,9 +157,8 @@ private:
         return feed == nullptr ? end : static_cast<const char*>(feed) + 1;
     }
 
-    // The lines of a chunk. `text` is `original` or a copy that more can be loaded behind.
+    // The lines of a chunk that is indexed. `text` is `original` or a copy that more can be loaded behind.
     void lines(const char* text, const char* original, std::size_t size, const char* readable) {
-        index_.build(text, size);
         places_.clear();
         std::uint32_t at = 0;
         std::uint32_t quotes = 0;

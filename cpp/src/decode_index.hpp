@@ -44,6 +44,13 @@ public:
             lines_.push_back({static_cast<std::uint32_t>(size), count});
         plain_ = std::all_of(odd_.begin(), odd_.end(), [](std::uint8_t bits) { return bits == 0; });
         *out = static_cast<std::uint32_t>(size);  // whoever looks one too far
+        size_ = static_cast<std::uint32_t>(size);
+    }
+
+    // Forgets the last line if no line feed ends it. What is left of the text, which may be nothing.
+    std::size_t drop_open_line() {
+        if (!lines_.empty() && lines_.back().end == size_) lines_.pop_back();
+        return lines_.empty() ? 0 : lines_.back().end + std::size_t{1};
     }
 
     [[nodiscard]] const char* text() const { return text_; }
@@ -123,6 +130,7 @@ private:
     Array<std::uint32_t> quotes_;
     std::vector<std::uint8_t> odd_;  // a bit per block
     std::vector<Line> lines_;
+    std::uint32_t size_ = 0;
     bool plain_ = false;
     State state_;
 };
