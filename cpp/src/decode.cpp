@@ -55,7 +55,7 @@ const Isa*& chosen_isa() {
 constexpr std::size_t kLargestBlock = std::size_t{1} << 30;
 
 // Blank lines are counted like any other, and the last line may lack its newline.
-std::int64_t lines_of(std::string_view block, const std::vector<Message>& messages) {
+std::int64_t lines_of(std::string_view block, const KeptVector<Message>& messages) {
     std::int64_t lines = 0;
     if (!messages.empty()) {
         const Message& last = messages.back();

@@ -92,7 +92,7 @@ public:
     }
 
     Status decode_messages(Origin* origin, Decoded* out) override {
-        const std::vector<Message> messages = std::move(origin->messages);
+        const KeptVector<Message> messages = std::move(origin->messages);
         origin->messages.clear();
         origin->messages.reserve(messages.size());
         begin(origin, out);

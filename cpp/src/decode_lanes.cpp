@@ -1,6 +1,9 @@
 #include "decode_lanes.hpp"
 
 #include <bit>
+#include <span>
+
+#include "decode_repeat.hpp"
 
 namespace omnistream {
 
@@ -206,100 +209,6 @@ Buffer validity_of(const std::vector<std::int32_t>& nulls, std::size_t rows) {
     return bits.finish();
 }
 
-// By line: the row of an outer level that it repeats.
-using Parents = Array<std::int32_t>;
-
-// Row r stands for the lines [ends[r - 1], ends[r]).
-Parents parents_of(const Array<std::int32_t>& ends, std::size_t lines) {
-    // Most rows have few lines: a fixed number of copies, of which those too many are overwritten by the next
-    // row or lie in the padding, is faster than a loop that stops in time.
-    constexpr std::int32_t kCopies = 8;
-    static_assert(kCopies * sizeof(std::int32_t) <= kPadding);
-    Parents parents;
-    parents.resize(lines);
-    std::int32_t line = 0;
-    for (std::size_t row = 0; row < ends.size(); ++row) {
-        const auto parent = static_cast<std::int32_t>(row);
-        for (std::int32_t* to = parents.data(); line < ends[row]; line += kCopies)
-            for (std::int32_t i = 0; i < kCopies; ++i) to[line + i] = parent;
-        line = ends[row];
-    }
-    return parents;
-}
-
-// How many lines a row has is not to be predicted: so everything is repeated line by line, without a branch.
-template <class T>
-Array<T> repeat(const Array<T>& lanes, const Parents& parents) {
-    Array<T> out;
-    out.resize(parents.size());
-    for (std::size_t line = 0; line < parents.size(); ++line) out[line] = lanes[parents[line]];
-    return out;
-}
-
-// As memcpy, in blocks: up to kBlock bytes behind both ends are read and written.
-inline void copy_padded(char* to, const char* from, std::int32_t size) {
-    constexpr std::int32_t kBlock = 32;
-    static_assert(kBlock <= kPadding);
-    do {
-        std::memcpy(to, from, kBlock);
-        to += kBlock;
-        from += kBlock;
-        size -= kBlock;
-    } while (size > 0);
-}
-
-bool repeat_strings(Lane* values, const Parents& parents) {
-    const std::int32_t* from = values->offsets.data();
-    std::int64_t total = 0;
-    for (const std::int32_t row : parents) total += from[row + 1] - from[row];
-    if (total > INT32_MAX) return false;
-    Array<std::int32_t> offsets;
-    Array<char> bytes;
-    offsets.resize(parents.size() + 1);
-    bytes.resize(static_cast<std::size_t>(total));
-    const char* const text = values->bytes.data();
-    char* const to = bytes.data();
-    std::int32_t* ends = offsets.data();
-    std::int32_t at = 0;
-    *ends++ = 0;
-    for (const std::int32_t row : parents) {
-        const std::int32_t begin = from[row];
-        const std::int32_t size = from[row + 1] - begin;
-        copy_padded(to + at, text + begin, size);
-        *ends++ = at += size;
-    }
-    values->offsets = std::move(offsets);
-    values->bytes = std::move(bytes);
-    return true;
-}
-
-std::vector<std::int32_t> repeat_nulls(const std::vector<std::int32_t>& nulls,
-                                       const Array<std::int32_t>& ends) {
-    std::vector<std::int32_t> out;
-    for (const std::int32_t row : nulls)
-        for (std::int32_t line = row == 0 ? 0 : ends[row - 1]; line < ends[row]; ++line) out.push_back(line);
-    return out;
-}
-
-bool repeat_values(Lane* values, const Array<std::int32_t>& ends, const Parents& parents) {
-    if (!values->nulls.empty()) values->nulls = repeat_nulls(values->nulls, ends);
-    switch (values->type) {
-        case Type::boolean:
-            values->bytewise = repeat(values->bytewise, parents);
-            break;
-        case Type::int32:
-        case Type::dictionary:
-            values->narrow = repeat(values->narrow, parents);
-            break;
-        case Type::string:
-        case Type::binary:
-            return repeat_strings(values, parents);
-        default:
-            values->wide = repeat(values->wide, parents);
-    }
-    return true;
-}
-
 }  // namespace
 
 bool Lanes::finish(Batch* batch) {
@@ -307,7 +216,6 @@ bool Lanes::finish(Batch* batch) {
     const std::size_t total = rows[lines];
     batch->rows = static_cast<std::int64_t>(total);
     batch->exploded = plan_.exploded();
-    batch->row_message.resize(total);
     // Ends in the rows of the next level become ends in lines, innermost first.
     for (Level level = lines; level-- > 0;) {
         end[level].resize(rows[level]);
@@ -315,13 +223,13 @@ bool Lanes::finish(Batch* batch) {
         const Array<std::int32_t>& inner = end[level + 1];
         for (std::int32_t& row : end[level]) row = row == 0 ? 0 : inner[row - 1];
     }
-    Parents parents[kMostLevels];
-    for (Level level = 0; level < lines; ++level) parents[level] = parents_of(end[level], total);
+    std::vector<Repetition> repetitions;
+    for (Level level = 0; level < lines; ++level)
+        repetitions.emplace_back(std::span(end[level].data(), rows[level]));
     if (plan_.exploded()) {
-        for (std::size_t line = 0; line < total; ++line)
-            batch->row_message[line] = message_number[static_cast<std::size_t>(parents[kMessage][line])];
-    } else {
-        batch->row_message.assign(message_number.begin(), message_number.end());
+        repetitions[kMessage].repeat(message_number.data(), &batch->row_message);
+    } else if (!message_number.empty() && message_number.back() + 1 != batch->rows) {
+        batch->row_message = message_number;
     }
     bool fits = true;
     for (std::size_t i = 0; i < lane.size(); ++i) {
@@ -332,7 +240,7 @@ bool Lanes::finish(Batch* batch) {
             continue;
         }
         values.bytes_before = values.bytes.capacity();
-        if (level != lines) fits &= repeat_values(&values, end[level], parents[level]);
+        if (level != lines) fits &= repetitions[level].repeat(&values);
         Column column;
         column.name = plan_.fields[i].field.name;
         column.type = values.type;

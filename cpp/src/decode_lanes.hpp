@@ -45,11 +45,11 @@ class Lanes {
 public:
     Lanes(const DecodePlan& plan, const std::vector<std::shared_ptr<Dictionary>>& dictionaries);
 
-    std::vector<Lane> lane;                    // by field
-    std::size_t rows[kMostLevels] = {};        // of complete messages
-    std::size_t encoded[kMostLevels] = {};     // rows whose dictionary strings have codes
-    std::vector<std::int32_t> message_number;  // per complete message: index into the origin's messages
-    Array<std::int32_t> end[kMostLevels];      // per row of a level but the last: its inner rows end there
+    std::vector<Lane> lane;                   // by field
+    std::size_t rows[kMostLevels] = {};       // of complete messages
+    std::size_t encoded[kMostLevels] = {};    // rows whose dictionary strings have codes
+    KeptVector<std::int32_t> message_number;  // per complete message: index into the origin's messages
+    Array<std::int32_t> end[kMostLevels];     // per row of a level but the last: its inner rows end there
 
     // Room for one more row beyond `row`.
     void ensure(Level level, std::size_t row) {

@@ -82,7 +82,8 @@ struct Outcome {
                               " " + kDecodeReasons[reject.reason] + " " + reject.field);
         columns.resize(decoded.batch->columns.size());
         for (std::size_t i = 0; i < columns.size(); ++i) add(decoded.batch->columns[i], &columns[i]);
-        for (const std::int32_t message : decoded.batch->row_message) row_message.push_back(first + message);
+        for (std::int64_t row = 0; row < decoded.batch->rows; ++row)
+            row_message.push_back(first + decoded.batch->message_of(row));
     }
 
     // Where two outcomes differ, in words; empty where they do not.

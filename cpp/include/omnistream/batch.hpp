@@ -53,7 +53,7 @@ struct Origin {
     std::int32_t partition = 0;
     std::int64_t first_position = 0;    // the line number or offset of ordinal 0
     std::shared_ptr<const void> owner;  // keeps the bytes alive
-    std::vector<Message> messages;      // in order of position; empty when rows were pushed as Arrow columns
+    KeptVector<Message> messages;       // in order of position; empty when rows were pushed as Arrow columns
     bool rows_of_message = false;       // such rows are those of one message, at first_position
     std::vector<std::string_view>
         keys;  // of messages, for their rejects; data() null: it has none; empty: none has

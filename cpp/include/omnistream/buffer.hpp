@@ -65,6 +65,7 @@ public:
     const T* begin() const { return data_; }
     const T* end() const { return data_ + size_; }
     T& back() { return data_[size_ - 1]; }
+    const T& back() const { return data_[size_ - 1]; }
 
     void clear() {
         if (shared_ != nullptr) *this = Array();  // what others read is not written over

@@ -58,7 +58,7 @@ struct MessageBlock {
     std::shared_ptr<const Array<char>> bytes;  // the values, and then room for the loads of the decoder
     std::int64_t value_bytes = 0;
     std::int64_t count = 0;  // of messages
-    std::vector<Message> messages;
+    KeptVector<Message> messages;
     Array<std::int64_t> timestamps_ms;  // per message, when asked for; -1: it has none
     Array<std::int32_t> ordinals;       // per message; `messages` may be moved out
     // Keys and headers, when asked for: per message and name the bytes in `details`; size 0xFFFFFFFF: none.
