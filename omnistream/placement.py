@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -158,9 +158,12 @@ class Seat:
                 log.info("%s on %s: %s", self.stage, self._chosen.name, self._chosen.reason)
         return self._chosen.name == "cuda"
 
-    @contextmanager
-    def turn(self, size_bytes: int) -> Iterator[Launcher | None]:
+    def turn(self, size_bytes: int) -> AbstractContextManager[Launcher | None]:
         """Give the device if the batch is for it, else None; note what the work takes."""
+        return self._turn(size_bytes) if self.able else nullcontext()
+
+    @contextmanager
+    def _turn(self, size_bytes: int) -> Iterator[Launcher | None]:
         launcher = self.placement.launcher() if self.choose(size_bytes) else None
         start = time.perf_counter()
         try:
@@ -171,7 +174,7 @@ class Seat:
             from omnistream.kernels.memory import too_short
 
             raise too_short(launcher.pool, self.stage) from error
-        if self.placement.costs is not None and self.able and not (self.stays and self._measured):
+        if self.placement.costs is not None and not (self.stays and self._measured):
             if launcher is not None:
                 launcher.wait()
             self.note("cpu" if launcher is None else "cuda", size_bytes, time.perf_counter() - start)
