@@ -380,8 +380,16 @@ Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
         if (piece.empty()) continue;
         entries.resize(count);
         for (std::size_t i = 0; i < count; ++i) entries[i] = order[i];
-        for (const Bits& bits : piece)
-            for (std::size_t i = 0; i < count; ++i) entries[i] |= bits_of_row(bits, order[i]) << bits.at;
+        for (const Bits& bits : piece) {
+            if (nulls[bits.field]) {
+                for (std::size_t i = 0; i < count; ++i) entries[i] |= bits_of_row(bits, order[i]) << bits.at;
+                continue;
+            }
+            const std::uint64_t* const value = values[bits.field].data();
+            const std::uint64_t mask = low_bits(bits.take);
+            for (std::size_t i = 0; i < count; ++i)
+                entries[i] |= (((value[order[i]] - bits.base) >> bits.from) & mask) << bits.at;
+        }
         sort_by_bits(&entries, &spare, row_bits, piece.back().at + piece.back().take);
         for (std::size_t i = 0; i < count; ++i)
             order[i] = static_cast<std::uint32_t>(entries[i] & low_bits(row_bits));
