@@ -11,6 +11,7 @@
 #pragma once
 
 #include "decode_index.hpp"
+#include "decode_open.hpp"
 #include "decode_reader.hpp"
 
 namespace omnistream::OMNI_ISA {
@@ -115,6 +116,7 @@ public:
         std::uint8_t quotes;  // none: the message ends here
         std::uint8_t counts;  // 1 where `bit` is set
         Op op = Op::none;
+        bool unknown;     // leads to an unknown field's value, or to the first one in it
         bool structural;  // what follows says something:
         std::uint8_t depth;
         Level level;  // behind the marks
@@ -239,7 +241,7 @@ public:
                     p = load4(value) == load4("null") ? value + 4 : nullptr;
                     break;
                 case Op::skip_string:
-                    ++unknown_;
+                    unknown_ += edge->unknown;
                     ++quote;
                     p = stop + 1;
                     if (!all_plain && !path.bounds.plain(value, stop) &&
@@ -247,7 +249,7 @@ public:
                         return leave(path);
                     break;
                 case Op::skip_any:
-                    ++unknown_;
+                    unknown_ += edge->unknown;
                     p = skip_scalar(value);
                     if (p == nullptr) p = reader_.skip_single(value, end, end + kReach, edge->depth);
                     while (quote != last_quote && text + *quote < p) ++quote;
@@ -270,9 +272,10 @@ public:
     // Adds what a message has shown to be possible.
     void learn(const char* begin, const std::vector<Step>& steps) {
         std::size_t slot = 0;
+        std::size_t number = 0;
         Level level = kMessage;
         const char* from = begin;
-        for (const Step& step : steps) {
+        for (const Step& step : opener_.open(begin, steps)) {
             const auto size = static_cast<std::size_t>(step.begin - from);
             if (size == 0 || size > kLiteral) return;
             const std::size_t target = slot_of(step);
@@ -281,9 +284,10 @@ public:
                 level = static_cast<Level>(marks & kLevelBits);
                 if ((marks & kEndOfElement) != 0 && level != kMessage) --level;
             }
-            add(slot, {from, size}, step, level, target);
+            if (add(slot, {from, size}, step, level, target) && opener_.was_new(number)) return forget();
             slot = target;
             from = step.end;
+            ++number;
         }
     }
 
@@ -412,11 +416,13 @@ private:
         return known->second;
     }
 
-    void add(std::size_t from, std::string_view literal, const Step& step, Level level, std::size_t target) {
+    // False when it is known.
+    bool add(std::size_t from, std::string_view literal, const Step& step, Level level, std::size_t target) {
         Slot& slot = slots_[from];
         for (std::uint32_t i = 0; i < slot.count; ++i) {
             const Edge& edge = slot.edges[i];
-            if (edge.op == step.op && std::string_view(edge.literal.data(), edge.size) == literal) return;
+            if (edge.op == step.op && std::string_view(edge.literal.data(), edge.size) == literal)
+                return false;
         }
         if (slot.count < kMostEdges) {
             slot.given_up = slot.count++;
@@ -436,6 +442,7 @@ private:
         edge.op = step.op;
         edge.depth = step.depth;
         edge.level = level;
+        edge.unknown = step.unknown;
         edge.marks = step.marks;
         edge.entered = step.entered;
         edge.forbidden = step.entered | step.forbidden;
@@ -446,11 +453,13 @@ private:
             edge.forbidden_fields = step.bit;
         }
         edge.structural = (edge.marks | edge.entered | edge.forbidden | edge.forbidden_fields) != 0;
+        return true;
     }
 
     const DecodePlan& plan_;
     Lanes& lanes_;
     Reader& reader_;
+    Opener opener_{kLiteral};
     const Edge* first_;       // of the place where a message begins
     std::deque<Slot> slots_;  // edges point into it
     std::map<std::pair<const void*, std::string>, std::size_t> keys_;

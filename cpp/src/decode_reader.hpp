@@ -63,6 +63,7 @@ public:
         readable_ = readable;
         learning_ = learn;
         steps_.clear();
+        unknown_in_ = nullptr;
         strange_ = false;
         marks_ = 0;
         mark_count_ = 0;
@@ -130,6 +131,10 @@ public:
 
 private:
     static constexpr std::int32_t kNone = -1;
+    // In ways of keys, and in no key that can be learnt:
+    static constexpr char kInside = '\n';
+    static constexpr std::string_view kElement = "\t";
+    static constexpr int kDeepestStep = 64;  // deeper values are part of one
     static constexpr auto kWidth = static_cast<std::ptrdiff_t>(Simd::kWidth);
     enum class Found : std::uint8_t { missing, null, wrong, array };
     struct ArrayState {
@@ -236,9 +241,8 @@ private:
                 break;
         }
         unknown_ += node != nullptr;
-        const char* behind = skip(p, depth);
-        if (learning_ && behind != nullptr) step_unknown(p, behind, node, key, depth);
-        return behind;
+        return learning_ && (node != nullptr || unknown_in_ != nullptr) ? step_unknown(p, node, key, depth)
+                                                                        : skip(p, depth);
     }
 
     // The last of several values below one key counts; what an earlier one showed is forgotten.
@@ -553,7 +557,8 @@ private:
         if (p != end_ && *p == ']') return p + 1;
         for (;;) {
             if (p == end_) return truncated();
-            if ((p = skip(p, depth)) == nullptr) return nullptr;
+            p = unknown_in_ == nullptr ? skip(p, depth) : step_unknown(p, nullptr, kElement, depth);
+            if (p == nullptr) return nullptr;
             p = spaces(p);
             if (p == end_) return truncated();
             if (*p == ']') return p + 1;
@@ -657,12 +662,31 @@ private:
         }
         step(next);
     }
-    void step_unknown(const char* p, const char* behind, const Node* node, std::string_view key, int depth) {
-        // Inside an object that the schema does not know nothing is learnt: it was one value to its parent.
-        if (node == nullptr) return;
+    // Skips a value of an unknown key, or inside one, where `node` is null. Values inside are steps, too.
+    const char* step_unknown(const char* p, const Node* node, std::string_view key, int depth) {
+        const Node* const outer = unknown_in_;
+        const std::size_t outer_way = way_.size();
+        if (node != nullptr) {
+            unknown_in_ = node;
+            way_ = key;
+        } else {
+            (way_ += kInside) += key;
+        }
+        const std::size_t number = steps_.size();
         const bool text = *p == '"';
-        step({p + text, behind, text ? Op::skip_string : Op::skip_any, 0, static_cast<std::uint8_t>(depth),
-              kMessage, 0, 0, 0, 0, node, key});
+        std::string& way = arena_.next();
+        way = way_;
+        step({p + text, nullptr, text ? Op::skip_string : Op::skip_any, 0,
+              static_cast<std::uint8_t>(std::min(depth, kDeepestStep)), kMessage, 0, 0, 0, 0, unknown_in_,
+              way, 0, node != nullptr});
+        if (depth >= kDeepestStep) unknown_in_ = nullptr;  // nothing inside is learnt
+        const char* behind = skip(p, depth);
+        unknown_in_ = outer;
+        way_.resize(node == nullptr ? outer_way : 0);
+        if (behind == nullptr) return nullptr;
+        steps_[number].end = behind;
+        steps_[number].inside = static_cast<std::uint32_t>(steps_.size() - number - 1);
+        return behind;
     }
     void step_null(const char* p, const char* behind, const Target& target, int depth) {
         step({p,
@@ -710,6 +734,8 @@ private:
     int mark_count_ = 0;
     std::uint64_t entered_ = 0;
     std::vector<Step> steps_;
+    const Node* unknown_in_ = nullptr;  // while values of no interest are steps: where their first key is
+    std::string way_;                   // the keys to where the reader is, from that one on
 };
 
 }  // namespace omnistream::OMNI_ISA

@@ -40,6 +40,8 @@ struct Step {
     std::uint64_t forbidden;  // null of an object: it must not have been entered
     const void* object;       // identity of an unknown key: where and which
     std::string_view key;
+    std::uint32_t inside = 0;  // of an unknown object or array: how many steps that follow are inside it
+    bool unknown = false;      // counts as an unknown field
 };
 
 }  // namespace omnistream::OMNI_ISA

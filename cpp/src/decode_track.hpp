@@ -184,7 +184,7 @@ inline bool Track::add(const Layouts::Footstep& step, std::uint32_t next_quotes,
                      edge.op == Op::skip_string;
     part->quotes += next_quotes - step.quotes;
     part->fields |= edge.bit;
-    part->unknown_fields += edge.op == Op::skip_string || edge.op == Op::skip_any;
+    part->unknown_fields += edge.unknown;
     return true;
 }
 

@@ -114,6 +114,17 @@ const Texts kNested = {
     R"({"id":"c","lines":[]})",
 };
 
+// Values of no interest, with values inside.
+const Texts kUnknown = {
+    R"({"u":{"a":-0.5,"b":"x\/y\u00e9","c":{"":[{"k":true},{"k":null}],"d":[]}},"qty":1,"v":["p","q"],"w":[1,[2,3],"r"]})",
+    R"({"u":{"a":1e2,"b":"深圳","c":{"":{"k":12},"d":{}}},"qty":2,"v":[],"w":[{"a":"]"}]})",
+    R"({"id":"a","u":{"a":{"b":{"c":"d"},"e":false}},"v":[[{"a":"b"}],["c"]],"c":{"x":1,"z":[{"y":"w"},{"y":{"t":0}}]}})",
+};
+const Texts kUnknownLines = {
+    R"({"m":{"a":"b"},"lines":[{"t":[{"p":"1","q":2}],"sku":1,"u":{"a":"b"}},{"t":[{"p":"3","q":4}],"sku":2,"u":{"a":"c"}}],"id":"a"})",
+    R"({"lines":[{"sku":1,"u":{"a":["b",{"c":1}]}},{"sku":2,"u":{"a":["d",{"c":3}]}}],"m":[{"a":1}]})",
+};
+
 // ---- values ----
 
 void test_values() {
@@ -307,6 +318,8 @@ void test_learning() {
     check_learning(flat(), kFlat);
     check_learning(order(), kOrders);
     check_learning(nested(), kNested);
+    check_learning(flat(), kUnknown);
+    check_learning(order(), kUnknownLines);
     // A message that a layout is learnt from follows it the next time.
     on_every_isa([] {
         for (const auto& [schema, texts] : {std::pair{flat(), Texts{kFlat[0], kFlat[3]}},
@@ -322,7 +335,8 @@ void test_learning() {
 // One byte more, less or another, in each place of a message whose layout is known.
 void test_departures() {
     for (const auto& [schema, teachers] :
-         {std::pair{flat(), kFlat}, std::pair{order(), kOrders}, std::pair{nested(), kNested}}) {
+         {std::pair{flat(), kFlat}, std::pair{order(), kOrders}, std::pair{nested(), kNested},
+          std::pair{flat(), kUnknown}, std::pair{order(), kUnknownLines}}) {
         std::vector<std::string> changed;
         for (const std::string_view text : teachers)
             for (std::size_t at = 0; at <= text.size(); ++at) {
@@ -394,6 +408,40 @@ void test_unknown_fields_count() {
     const Texts texts = {R"({"qty":1,"u":{"v":1,"w":2},"z":"s"})"};
     Decoder decoder(flat(), dictionaries_of(flat()));
     for (int round = 0; round < 3; ++round) CHECK(messages(decoder, texts).counts.unknown_fields == 2);
+}
+
+// An array's element and an object's value of an empty key are not the same place.
+void test_brackets_inside_unknown_values() {
+    check_rejects(flat(),
+                  {
+                      {R"({"u":{"":1],"n":1})", " line -1 byte 10 invalid_json "},
+                      {R"({"u":[1},"n":1})", " line -1 byte 7 invalid_json "},
+                      {R"({"u":{"":"a","":"b"],"n":1})", " line -1 byte 19 invalid_json "},
+                      {R"({"u":["a","b"},"n":1})", " line -1 byte 13 invalid_json "},
+                  },
+                  {R"({"u":{"":1},"n":1})", R"({"u":[1],"n":1})", R"({"u":{"":"a"},"n":1})",
+                   R"({"u":{"":"a","":"b"},"n":1})", R"({"u":["a"],"n":1})", R"({"u":["a","b"],"n":1})"});
+}
+
+// Objects whose keys are never the same are one value before long, and do not keep others from being learnt.
+void test_unknown_values_of_many_shapes() {
+    std::deque<std::string> all;
+    for (int i = 0; i < 6'000; ++i) {
+        std::string text = R"({"u":{)";
+        for (int key = 0; key < 3; ++key)
+            text += std::string(key == 0 ? "" : ",") + "\"k" + std::to_string((i * 7 + key) % 5'003) +
+                    "\":" + std::to_string(key);
+        all.push_back(text + (i % 50 == 49 ? "]" : "}") + R"(,"id":"a","n":)" + std::to_string(i) + "}");
+    }
+    const Texts texts(all.begin(), all.end());
+    CHECK(force_decode_isa("portable").ok());
+    const Outcome expected = carefully(flat(), texts);
+    CHECK(expected.counts.rejected == 120 && expected.counts.unknown_fields == 5'880);
+    on_every_isa([&] {
+        const Outcome found = messages(flat(), texts);
+        same(expected, found, decode_isa() + " many shapes");
+        CHECK(found.counts.speculated > 3'000);
+    });
 }
 
 void test_size_limit_on_fast_path() {
@@ -581,6 +629,8 @@ void test_runs_that_break() {
         {flat(), R"({"qty":1,      "price":2.5})"},
         {order(),
          R"({"id":"a","lines":[{"sku":1,"c":{"x":2}},{"sku":3,"c":{"x":4}},{"sku":5,"c":{"x":6}}]})"},
+        {flat(), std::string(kUnknown[0])},
+        {order(), std::string(kUnknownLines[0])},
     };
     for (const auto& [schema, text] : cases) {
         for (const std::size_t cut : {0, 1, 3, 8, 13}) {
@@ -667,6 +717,7 @@ int main() {
         test_line_rejects();
         test_strict_utf8();
         test_unknown_fields_count();
+        test_brackets_inside_unknown_values();
         test_size_limit_on_fast_path();
     });
     test_learning();
@@ -681,6 +732,7 @@ int main() {
     test_many_messages();
     test_runs_that_break();
     test_mixed_layouts();
+    test_unknown_values_of_many_shapes();
     test_isa_names();
     return report("test_decode");
 }
