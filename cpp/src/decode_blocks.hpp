@@ -116,7 +116,6 @@ public:
 private:
     // Indexed and read at a time, so that both stay in the cache.
     static constexpr std::size_t kChunk = 32 << 10;
-    static constexpr std::size_t kLooked = 512;  // most lines are shorter
     // Larger messages are rare, and the Reader is fast on them.
     static constexpr std::size_t kMostFast = 256 << 10;
     static constexpr std::size_t kLongestTrackPause = 1'024;
@@ -145,9 +144,6 @@ private:
     static const char* chunk_end(const char* p, const char* safe, const char* end) {
         const auto room = static_cast<std::size_t>(std::max<std::ptrdiff_t>(safe - p, 0));
         const std::size_t size = std::min(room, kChunk);
-        // Where the next one will end is far from anything that has been read.
-        for (std::size_t behind = 0; behind < kLooked; behind += 64)
-            __builtin_prefetch(p + size + kChunk - behind);
         const void* feed = memrchr(p, '\n', size);
         return feed == nullptr ? line_end(p + size, end) : static_cast<const char*>(feed) + 1;
     }
