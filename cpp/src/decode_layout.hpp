@@ -244,7 +244,7 @@ public:
                     unknown_ += edge->unknown;
                     ++quote;
                     p = stop + 1;
-                    if (!all_plain && !path.bounds.plain(value, stop) &&
+                    if (!all_plain && !path.bounds.legal(value, stop) &&
                         skip_string(value, end, plan_.schema.strict_utf8) != p)
                         return leave(path);
                     break;
@@ -310,6 +310,10 @@ private:
 
         [[nodiscard]] bool plain(const char* from, const char* to) const {
             return index != nullptr && index->plain(static_cast<std::size_t>(from - index->text()),
+                                                    static_cast<std::size_t>(to - index->text()));
+        }
+        [[nodiscard]] bool legal(const char* from, const char* to) const {
+            return index != nullptr && index->legal(static_cast<std::size_t>(from - index->text()),
                                                     static_cast<std::size_t>(to - index->text()));
         }
     };

@@ -44,6 +44,7 @@ inline std::size_t Track::read_run(const QuoteIndex& index, std::span<const Plac
         for (std::size_t i = 0; i < count && plain_; ++i)
             plain_ = index.plain(places[i].begin, places[i].end);
     }
+    legal_ = index.legal();
     const std::size_t row = lanes_.rows[kMessage];
     lanes_.ensure(kMessage, row + count);
     count = read_head(count, row);
@@ -233,16 +234,16 @@ inline std::size_t Track::read_values(const Value& value) {
                 return stop - from == 4 && std::memcmp(from, "null", 4) == 0;
             });
         case Op::skip_string:
+            if (legal_) return each(value, [](const char*, const char*, std::size_t) { return true; });
             return each(value, [&](const char* from, const char* stop, std::size_t) {
-                return plain_ ||
-                       index_->plain(static_cast<std::size_t>(from - index_->text()),
+                return index_->legal(static_cast<std::size_t>(from - index_->text()),
                                      static_cast<std::size_t>(stop - index_->text())) ||
                        skip_string(from, stop + json::kLongestEscape, plan_.schema.strict_utf8) == stop + 1;
             });
         case Op::skip_any: {
             std::string_view last;  // producers tell their own name and version in every message
             return each(value, [&](const char* from, const char* stop, std::size_t) {
-                if (skip_scalar(from) == stop) return true;
+                if (is_simple_value<Simd>(from, stop)) return true;
                 if (stop < from) return false;
                 const std::string_view text(from, static_cast<std::size_t>(stop - from));
                 if (text == last) return true;

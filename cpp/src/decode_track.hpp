@@ -9,10 +9,10 @@
 //
 // decode_run.hpp reads what follows each other on the same way, decode_spread.hpp what goes several.
 //
-// Included by decode_<isa>.cpp after decode_layout.hpp.
+// Included by decode_<isa>.cpp after decode_skip.hpp.
 #pragma once
 
-#include "decode_layout.hpp"
+#include "decode_skip.hpp"
 
 namespace omnistream::OMNI_ISA {
 
@@ -169,6 +169,7 @@ private:
     const QuoteIndex* index_ = nullptr;
     const char* end_at_ = nullptr;
     bool plain_ = false;
+    bool legal_ = false;
     bool holds_feeds_ = false;
     std::int64_t unknown_fields_ = 0;
 };
@@ -315,7 +316,7 @@ inline bool Track::leave() {
 }
 
 [[gnu::noinline]] inline bool Track::skippable(const char* from, const char* stop) const {
-    if (!holds_feeds_ && index_->plain(static_cast<std::size_t>(from - index_->text()),
+    if (!holds_feeds_ && index_->legal(static_cast<std::size_t>(from - index_->text()),
                                        static_cast<std::size_t>(stop - index_->text())))
         return true;
     return skip_string(from, end_at_, plan_.schema.strict_utf8) == stop + 1;

@@ -35,6 +35,45 @@ struct Simd {
         return found;
     }
 
+    // 64 bytes by what they mean to numbers.
+    struct Numerals {
+        std::uint64_t digits = 0;
+        std::uint64_t zeros = 0;
+        std::uint64_t points = 0;
+        std::uint64_t signs = 0;
+        std::uint64_t commas = 0;
+    };
+    static constexpr bool kSeesNumerals = true;
+
+    static Numerals numerals(const char* p) {
+        Numerals found;
+        for (int i = 0; i < 2; ++i) {
+            const __m256i v = load(p + 32 * i);
+            const __m256i from_zero = _mm256_sub_epi8(v, _mm256_set1_epi8('0'));
+            found.digits |=
+                bits(_mm256_cmpeq_epi8(_mm256_min_epu8(from_zero, _mm256_set1_epi8(9)), from_zero), i);
+            found.zeros |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('0')), i);
+            found.points |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('.')), i);
+            found.signs |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('-')), i);
+            found.commas |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(',')), i);
+        }
+        return found;
+    }
+    static std::uint64_t spaces(const char* p) {
+        std::uint64_t found = 0;
+        for (int i = 0; i < 2; ++i) {
+            const __m256i v = load(p + 32 * i);
+            for (const char space : {' ', '\n', '\r', '\t'})
+                found |= bits(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(space)), i);
+        }
+        return found;
+    }
+    // Of the i-th half of 64 bytes.
+    static std::uint64_t bits(__m256i lanes, int i) {
+        return static_cast<std::uint64_t>(static_cast<std::uint32_t>(_mm256_movemask_epi8(lanes)))
+               << (32 * i);
+    }
+
     // The numbers of the bits, plus `base`; may write up to eight places beyond the last.
     static std::uint32_t* flatten(std::uint64_t bits, std::uint32_t base, std::uint32_t* out) {
         std::uint32_t* const end = out + std::popcount(bits);
@@ -66,6 +105,18 @@ struct Simd {
     }
     static __m256i by_high(const utf8::Table& table, __m256i bytes) {
         return by_low(table, _mm256_srli_epi16(bytes, 4));
+    }
+    // Which of 64 bytes may follow a backslash, but u.
+    static std::uint64_t short_escapes(const char* p) {
+        std::uint64_t found = 0;
+        for (int i = 0; i < 2; ++i) {
+            const __m256i v = load(p + 32 * i);
+            const __m256i shared =
+                _mm256_and_si256(by_low(json::kEscapeTables.low, v), by_high(json::kEscapeTables.high, v));
+            found |= ~bits(_mm256_cmpeq_epi8(shared, _mm256_setzero_si256()), i) & std::uint64_t{0xffffffff}
+                                                                                       << (32 * i);
+        }
+        return found;
     }
     static bool half_is_text(const char* p) {
         const __m256i v = load(p);

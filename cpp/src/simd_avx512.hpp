@@ -11,6 +11,11 @@ struct ClassConstants {
     ByteLanes backslashes = lanes_of([](std::size_t) { return '\\'; });
     ByteLanes feeds = lanes_of([](std::size_t) { return '\n'; });
     ByteLanes spaces = lanes_of([](std::size_t) { return ' '; });
+    ByteLanes zeros = lanes_of([](std::size_t) { return '0'; });
+    ByteLanes tens = lanes_of([](std::size_t) { return 10; });
+    ByteLanes points = lanes_of([](std::size_t) { return '.'; });
+    ByteLanes signs = lanes_of([](std::size_t) { return '-'; });
+    ByteLanes commas = lanes_of([](std::size_t) { return ','; });
 };
 inline ClassConstants class_constants;
 
@@ -67,6 +72,33 @@ struct Simd {
         return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(byte)));
     }
 
+    // 64 bytes by what they mean to numbers.
+    struct Numerals {
+        std::uint64_t digits;
+        std::uint64_t zeros;
+        std::uint64_t points;
+        std::uint64_t signs;
+        std::uint64_t commas;
+    };
+    static constexpr bool kSeesNumerals = true;
+
+    static Numerals numerals(const char* p) {
+        const __m512i v = _mm512_loadu_si512(p);
+        const __m512i zeros = load_lanes(class_constants.zeros);
+        return {_mm512_cmplt_epu8_mask(_mm512_sub_epi8(v, zeros), load_lanes(class_constants.tens)),
+                _mm512_cmpeq_epi8_mask(v, zeros),
+                _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.points)),
+                _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.signs)),
+                _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.commas))};
+    }
+    static std::uint64_t spaces(const char* p) {
+        const __m512i v = _mm512_loadu_si512(p);
+        return _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.spaces)) |
+               _mm512_cmpeq_epi8_mask(v, load_lanes(class_constants.feeds)) |
+               _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\r')) |
+               _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\t'));
+    }
+
     // Sixteen entries for each 16 bytes, by their nibbles.
     static __m512i by_low(const utf8::Table& table, __m512i bytes) {
         const __m512i entries = _mm512_maskz_broadcast_i32x4(
@@ -75,6 +107,13 @@ struct Simd {
     }
     static __m512i by_high(const utf8::Table& table, __m512i bytes) {
         return by_low(table, _mm512_maskz_srli_epi16(~__mmask32{0}, bytes, 4));
+    }
+
+    // Which of 64 bytes may follow a backslash, but u.
+    static std::uint64_t short_escapes(const char* p) {
+        const __m512i v = _mm512_loadu_si512(p);
+        return _mm512_test_epi8_mask(by_low(json::kEscapeTables.low, v),
+                                     by_high(json::kEscapeTables.high, v));
     }
 
     // Whether 64 bytes, behind three others, hold no control character but line feeds, and no fault of UTF-8.

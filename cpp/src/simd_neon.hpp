@@ -45,6 +45,8 @@ struct Simd {
         return end;
     }
 
+    static constexpr bool kSeesNumerals = false;  // a mask of 64 bytes takes too long
+
     // Which of 64 bytes are not below `byte`.
     static std::uint64_t at_least(const char* p, unsigned byte) {
         std::uint64_t found = 0;
@@ -58,6 +60,9 @@ struct Simd {
     // Whether 64 bytes, none of them a backslash, hold no control character but line feeds, and no fault of
     // UTF-8. May say no although it is so.
     static bool is_text(const char*) { return false; }
+
+    // Which of 64 bytes may follow a backslash, but u. May leave some out.
+    static std::uint64_t short_escapes(const char*) { return 0; }
 
     static Scan scan(const char* p) {
         const uint8x16_t v = vld1q_u8(reinterpret_cast<const std::uint8_t*>(p));

@@ -58,3 +58,22 @@ inline constexpr Table kSecondHigh = [] {
 }();
 
 }  // namespace omnistream::utf8
+
+namespace omnistream::json {
+
+// Which bytes may follow a backslash, but u: those for which both nibbles have a bit in common.
+struct EscapeTables {
+    utf8::Table low{};
+    utf8::Table high{};
+
+    constexpr EscapeTables() {
+        for (const char byte : {'"', '/', '\\', 'b', 'f', 'n', 'r', 't'}) {
+            const auto bit = static_cast<std::uint8_t>(1U << (byte >> 4));
+            low[static_cast<unsigned>(byte) & 0xf] |= bit;
+            high[static_cast<unsigned>(byte) >> 4] |= bit;
+        }
+    }
+};
+inline constexpr EscapeTables kEscapeTables;
+
+}  // namespace omnistream::json

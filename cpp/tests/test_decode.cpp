@@ -423,6 +423,73 @@ void test_brackets_inside_unknown_values() {
                    R"({"u":{"":"a","":"b"},"n":1})", R"({"u":["a"],"n":1})", R"({"u":["a","b"],"n":1})"});
 }
 
+// Values of no interest whose layout is known: numbers of all forms, alone and in arrays, and what looks like
+// them.
+void test_unknown_numbers() {
+    std::deque<std::string> all;
+    const auto add = [&all](const std::string& value) {
+        all.push_back(R"({"u":)" + value + R"(,"id":"a"})");
+        all.push_back(R"({"u":[)" + value + R"(],"id":"a"})");
+    };
+    constexpr std::string_view kBytes = "01-., e]";
+    for (std::size_t size = 0; size <= 4; ++size)
+        for (std::size_t number = 0; number < std::size_t{1} << (3 * size); ++number) {
+            std::string value;
+            for (std::size_t at = 0; at < size; ++at) value += kBytes[number >> (3 * at) & 7];
+            add(value);
+        }
+    const std::string several = " 12 ,-3.25,\t0.5, 100\r, -0,7 ";
+    for (std::size_t at = 0; at < several.size(); ++at)
+        for (const char byte : kBytes) {
+            std::string changed = several;
+            changed[at] = byte;
+            add(changed);
+            add(several.substr(0, at) + byte + several.substr(at));
+            add(several.substr(0, at) + several.substr(at + 1));
+        }
+    for (std::size_t size = 50; size < 70; ++size) {
+        add(std::string(size, '1'));
+        add(std::string(size, '1') + ",");
+        add(std::string(size, '1') + ",01");
+        add("0." + std::string(size, '1') + ".");
+        add(std::string(size, ' ') + "1");
+    }
+    for (const std::string_view word : {"true", "false", "null", "tru", "falsy", "nulll", "True"})
+        add(word.data());
+    for (const std::string_view teacher : {R"({"u":1,"id":"a"})", R"({"u":[1],"id":"a"})"}) {
+        Texts texts;
+        for (const std::string& text : all) texts.insert(texts.end(), {teacher, text});
+        CHECK(force_decode_isa("portable").ok());
+        const Outcome expected = carefully(flat(), texts);
+        on_every_isa([&] { same(expected, messages(flat(), texts), decode_isa() + " unknown numbers"); });
+    }
+}
+
+// Strings of no interest with escapes of all kinds, before and behind where a block of the index ends.
+void test_escapes_in_unknown_strings() {
+    std::deque<std::string> all;
+    for (std::size_t before = 40; before < 70; ++before)
+        for (std::size_t run = 0; run < 6; ++run)
+            for (const std::string_view behind : {"\"", "/", "b", "r", "u0041", "uD800", "u00g0", "u12", "x",
+                                                  " ", "\x1f", "\xff", "\xe6\xb7\xb1"})
+                all.push_back(R"({"u":")" + std::string(before, 'x') + std::string(run, '\\') +
+                              std::string(behind) + R"(y\n","id":"a"})");
+    constexpr std::string_view kTeacher = R"({"u":"b","id":"a"})";
+    for (const bool strict : {false, true}) {
+        Schema schema = flat();
+        schema.strict_utf8 = strict;
+        Texts texts;
+        for (const std::string& text : all) texts.insert(texts.end(), {kTeacher, text, kTeacher});
+        CHECK(force_decode_isa("portable").ok());
+        const Outcome expected = carefully(schema, texts);
+        on_every_isa([&] {
+            same(expected, messages(schema, texts), decode_isa() + " unknown strings");
+            same(lines(schema, joined(texts)), messages(schema, texts),
+                 decode_isa() + " unknown strings in lines");
+        });
+    }
+}
+
 // Objects whose keys are never the same are one value before long, and do not keep others from being learnt.
 void test_unknown_values_of_many_shapes() {
     std::deque<std::string> all;
@@ -732,6 +799,8 @@ int main() {
     test_many_messages();
     test_runs_that_break();
     test_mixed_layouts();
+    test_unknown_numbers();
+    test_escapes_in_unknown_strings();
     test_unknown_values_of_many_shapes();
     test_isa_names();
     return report("test_decode");
