@@ -90,14 +90,15 @@ struct Block {
 };
 
 // The lanes as words: where they are, or a copy in `room`.
-const std::int64_t* widen(const Column& column, std::int64_t first, std::size_t count, std::int64_t* room) {
+[[gnu::always_inline]] inline const std::int64_t* widen(const Column& column, std::int64_t first,
+                                                        std::size_t count, std::int64_t* room) {
     if (column.type != Type::int32) return column.lanes<std::int64_t>() + first;
     std::copy_n(column.lanes<std::int32_t>() + first, count, room);
     return room;
 }
 
 // Every value is less than 2 to the power of this many bits.
-int bits_of(const std::int64_t* values, std::size_t count) {
+[[gnu::always_inline]] inline int bits_of(const std::int64_t* values, std::size_t count) {
     std::uint64_t bits = 0;
     for (std::size_t i = 0; i < count; ++i)
         bits |= static_cast<std::uint64_t>(values[i] ^ (values[i] < 0 ? -1 : 0));
@@ -112,27 +113,11 @@ void multiply(const Block& block, std::size_t count, std::int64_t multiplier, st
             divide_half_even(block.quantity[i] * block.unit_price[i] * block.share[i] * multiplier, kDivisor);
 }
 
-// ---- Eight at a time, of products that a double holds exactly
-
-constexpr int kMostExactBits = 53;
-
-#if defined(__x86_64__)
-bool has_wide_products() {
-    static const bool has = [] {
-        const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
-        __builtin_cpu_init();
-        return (forced == nullptr || std::string_view(forced) == "avx512") &&
-               __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-    }();
-    return has;
-}
-
-// The quotient is guessed by a multiplication, which is off by one at most, and set right by what is left.
+// The same for products that a double holds exactly: the quotient is guessed by a multiplication, which is
+// off by one at most, and set right by what is left. Quick where eight are taken at a time.
 template <std::int64_t kDivisor>
-[[gnu::target("avx512f,avx512dq,prefer-vector-width=512")]] void multiply_exact(const Block& block,
-                                                                                std::size_t count,
-                                                                                std::int64_t multiplier,
-                                                                                std::int64_t* amounts) {
+[[gnu::always_inline]] inline void multiply_exact(const Block& block, std::size_t count,
+                                                  std::int64_t multiplier, std::int64_t* amounts) {
     const std::int64_t* const quantity = block.quantity;
     const std::int64_t* const unit_price = block.unit_price;
     const std::int64_t* const share = block.share;
@@ -150,19 +135,13 @@ template <std::int64_t kDivisor>
         amounts[i] = quotient + (twice > kDivisor ? 1 : 0);
     }
 }
-#else
-bool has_wide_products() {
-    return false;
-}
 
-template <std::int64_t kDivisor>
-void multiply_exact(const Block& block, std::size_t count, std::int64_t multiplier, std::int64_t* amounts) {
-    multiply<kDivisor>(block, count, multiplier, amounts);
-}
-#endif
+constexpr int kMostExactBits = 53;
 
 // False when a product of the block may need more than a word.
-bool put_block(const Factors& factors, std::int64_t first, std::size_t count, ColumnWriter* amount) {
+template <bool kEightAtOnce>
+[[gnu::always_inline]] inline bool put_block(const Factors& factors, std::int64_t first, std::size_t count,
+                                             ColumnWriter* amount) {
     constexpr int kMostBits = 62;  // twice a remainder must fit, too
     std::int64_t room[3][kBlock];
     Block block;
@@ -176,16 +155,17 @@ bool put_block(const Factors& factors, std::int64_t first, std::size_t count, Co
     } else {
         const std::int64_t* const discount = widen(*factors.discount, first, count, room[2]);
         if (bits_of(discount, count) > kMostBits) return false;
-        for (std::size_t i = 0; i < count; ++i) room[2][i] = factors.one - discount[i];
+        const std::int64_t one = factors.one;
+        for (std::size_t i = 0; i < count; ++i) room[2][i] = one - discount[i];
         if (factors.discount->null_count != 0)
             for (std::size_t i = 0; i < count; ++i)
-                if (!factors.discount->valid(first + static_cast<std::int64_t>(i))) room[2][i] = factors.one;
+                if (!factors.discount->valid(first + static_cast<std::int64_t>(i))) room[2][i] = one;
         bits += bits_of(room[2], count);
     }
     if (bits > kMostBits) return false;
     if (amount == nullptr) return true;
     std::int64_t* amounts = amount->put_block(count);
-    if (bits <= kMostExactBits && factors.divisor == kDecimalOne && has_wide_products()) {
+    if (kEightAtOnce && bits <= kMostExactBits && factors.divisor == kDecimalOne) {
         multiply_exact<kDecimalOne>(block, count, factors.multiplier, amounts);
     } else if (factors.divisor == 1) {
         multiply<1>(block, count, factors.multiplier, amounts);
@@ -197,19 +177,46 @@ bool put_block(const Factors& factors, std::int64_t first, std::size_t count, Co
     return true;
 }
 
+using PutBlock = bool (*)(const Factors&, std::int64_t, std::size_t, ColumnWriter*);
+
+bool put_block_plain(const Factors& factors, std::int64_t first, std::size_t count, ColumnWriter* amount) {
+    return put_block<false>(factors, first, count, amount);
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx512f,avx512dq,prefer-vector-width=512")]] bool put_block_avx512(const Factors& factors,
+                                                                                  std::int64_t first,
+                                                                                  std::size_t count,
+                                                                                  ColumnWriter* amount) {
+    return put_block<true>(factors, first, count, amount);
+}
+#endif
+
+PutBlock fastest_put_block() {
+#if defined(__x86_64__)
+    const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
+    __builtin_cpu_init();
+    if ((forced == nullptr || std::string_view(forced) == "avx512") && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512dq"))
+        return put_block_avx512;
+#endif
+    return put_block_plain;
+}
+
 }  // namespace
 
 Column line_amount(const Column& quantity, const Column& unit_price, const Column* discount, std::string name,
                    std::vector<std::int32_t>* overflowed, Wanted wanted) {
     const Factors factors(quantity, unit_price, discount);
+    static const PutBlock put = fastest_put_block();
     const bool in_blocks = quantity.null_count == 0 && unit_price.null_count == 0;
     ColumnWriter amount(std::move(name), Type::decimal,
                         wanted == Wanted::yes ? static_cast<std::size_t>(quantity.length) : 0);
     for (std::int64_t row = 0; row < quantity.length;) {
         const auto count = std::min<std::int64_t>(quantity.length - row, kBlock);
         const std::int64_t end = row + count;
-        if (in_blocks && put_block(factors, row, static_cast<std::size_t>(count),
-                                   wanted == Wanted::yes ? &amount : nullptr)) {
+        if (in_blocks &&
+            put(factors, row, static_cast<std::size_t>(count), wanted == Wanted::yes ? &amount : nullptr)) {
             row = end;
             continue;
         }
