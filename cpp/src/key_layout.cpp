@@ -160,14 +160,14 @@ void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* key, const
 
 void KeyLayout::unpack(std::size_t field_number, const std::uint64_t* const* keys, std::size_t count,
                        const Dictionary* texts, ColumnWriter* out) const {
-    const Field& field = fields_[field_number];
-    const auto is_null = [&field](const std::uint64_t* key) { return !present(field, key); };
+    const Field field = fields_[field_number];  // a copy, which what is written cannot change
+    const auto is_null = [=](const std::uint64_t* key) { return !present(field, key); };
     if ((texts == nullptr && !wide(field.type)) || std::any_of(keys, keys + count, is_null)) {
         for (std::size_t i = 0; i < count; ++i) unpack(field_number, keys[i], texts, out);
     } else if (texts != nullptr) {
-        out->put_texts(count, [&](std::size_t i) {
-            return texts->value(static_cast<std::int32_t>(ordinal(field, keys[i])));
-        });
+        const Dictionary::Values values = texts->values();
+        out->put_texts(
+            count, [=](std::size_t i) { return values[static_cast<std::int32_t>(ordinal(field, keys[i]))]; });
     } else {
         std::int64_t* values = out->put_block(count);
         for (std::size_t i = 0; i < count; ++i)
@@ -191,14 +191,20 @@ void sort_by_bits(Array<std::uint64_t>* entries, Array<std::uint64_t>* spare, un
         return;
     }
     spare->resize(count);
-    for (unsigned at = low; at < high; at += kDigitBits) {
-        const std::uint64_t mask = low_bits(std::min(kDigitBits, high - at));
-        std::uint32_t starts[std::size_t{1} << kDigitBits] = {};
-        for (const std::uint64_t entry : *entries) ++starts[(entry >> at) & mask];
+    const unsigned digits = (high - low + kDigitBits - 1) / kDigitBits;
+    for (unsigned at = low; at < high;) {
+        const unsigned digit_bits = (high - low + digits - 1) / digits;  // as wide as each other
+        const std::uint64_t mask = low_bits(std::min(digit_bits, high - at));
+        const std::uint64_t* const from = entries->data();
+        std::uint64_t* const to = spare->data();
+        std::uint32_t starts[std::size_t{1} << kDigitBits];
+        std::fill_n(starts, mask + 1, 0U);
+        for (std::size_t i = 0; i < count; ++i) ++starts[(from[i] >> at) & mask];
         std::uint32_t total = 0;
-        for (std::uint32_t& start : starts) total += std::exchange(start, total);
-        for (const std::uint64_t entry : *entries) (*spare)[starts[(entry >> at) & mask]++] = entry;
+        for (std::size_t digit = 0; digit <= mask; ++digit) total += std::exchange(starts[digit], total);
+        for (std::size_t i = 0; i < count; ++i) to[starts[(from[i] >> at) & mask]++] = from[i];
         std::swap(*entries, *spare);
+        at += digit_bits;
     }
 }
 
@@ -278,21 +284,22 @@ struct KeyLayout::Spread {
 };
 
 // By row: the value, or the rank of the code.
-KeyLayout::Spread KeyLayout::read_values(const Field& field, const GroupTable& table,
+KeyLayout::Spread KeyLayout::read_values(const Field& given, const GroupTable& table,
                                          const std::vector<std::int32_t>* ranks, std::uint64_t* values) {
+    const Field field = given;  // a copy, which what is written to `values` cannot change
+    const std::int32_t* const rank_of = ranks == nullptr ? nullptr : ranks->data();
     Spread spread;
-    for (std::size_t row = 0; row < table.size(); ++row) {
-        const std::uint64_t* key = table.row(row);
+    table.for_each_row([=, &spread](std::size_t row, const std::uint64_t* key) {
         if (!present(field, key)) {
             spread.nulls = true;
-            continue;
+            return;
         }
         std::uint64_t value = ordinal(field, key);
-        if (ranks != nullptr) value = static_cast<std::uint64_t>((*ranks)[value]);
+        if (rank_of != nullptr) value = static_cast<std::uint64_t>(rank_of[value]);
         values[row] = value;
         spread.least = std::min(spread.least, value);
         spread.most = std::max(spread.most, value);
-    }
+    });
     return spread;
 }
 
@@ -381,14 +388,16 @@ Array<std::uint32_t> KeyLayout::order(const GroupTable& table,
         entries.resize(count);
         for (std::size_t i = 0; i < count; ++i) entries[i] = order[i];
         for (const Bits& bits : piece) {
-            if (nulls[bits.field]) {
+            if (&piece != &pieces[0] || nulls[bits.field]) {
                 for (std::size_t i = 0; i < count; ++i) entries[i] |= bits_of_row(bits, order[i]) << bits.at;
                 continue;
             }
+            // Nothing is in another order yet.
             const std::uint64_t* const value = values[bits.field].data();
             const std::uint64_t mask = low_bits(bits.take);
-            for (std::size_t i = 0; i < count; ++i)
-                entries[i] |= (((value[order[i]] - bits.base) >> bits.from) & mask) << bits.at;
+            const auto [field, base, from, take, presence, at] = bits;
+            std::uint64_t* const into = entries.data();
+            for (std::size_t i = 0; i < count; ++i) into[i] |= (((value[i] - base) >> from) & mask) << at;
         }
         sort_by_bits(&entries, &spare, row_bits, piece.back().at + piece.back().take);
         for (std::size_t i = 0; i < count; ++i)

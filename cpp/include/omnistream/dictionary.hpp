@@ -30,6 +30,22 @@ public:
                 static_cast<std::size_t>(offsets_[code + 1] - offsets_[code])};
     }
 
+    // The same for a loop: nothing that it writes can be what this points with. Valid until one is added.
+    class Values {
+    public:
+        std::string_view operator[](std::int32_t code) const {
+            return {bytes_ + offsets_[code], static_cast<std::size_t>(offsets_[code + 1] - offsets_[code])};
+        }
+
+    private:
+        friend class Dictionary;
+        Values(const char* bytes, const std::int64_t* offsets) : bytes_(bytes), offsets_(offsets) {}
+
+        const char* bytes_;
+        const std::int64_t* offsets_;
+    };
+    [[nodiscard]] Values values() const { return {bytes_.data(), offsets_.data()}; }
+
     // Asks for what value() will read first.
     void fetch(std::int32_t code) const { __builtin_prefetch(offsets_.data() + code); }
 

@@ -1,6 +1,7 @@
 // Rows of 64-bit words, found by the key words that each row starts with.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -52,6 +53,18 @@ public:
     }
     [[nodiscard]] const std::uint64_t* row(std::size_t number) const {
         return slabs_[number >> slab_shift_] + (number & slab_mask_) * stride_;
+    }
+    // visit(number, row) for all rows in order.
+    template <class Visit>
+    void for_each_row(const Visit& visit) const {
+        const std::size_t stride = stride_;
+        const std::size_t slab_rows = slab_mask_ + 1;
+        const std::size_t rows = size_;
+        for (std::size_t begin = 0; begin < rows; begin += slab_rows) {
+            const std::uint64_t* at = slabs_[begin >> slab_shift_];
+            const std::size_t end = std::min(begin + slab_rows, rows);
+            for (std::size_t number = begin; number < end; ++number, at += stride) visit(number, at);
+        }
     }
     [[nodiscard]] std::int64_t memory_bytes() const;
 
