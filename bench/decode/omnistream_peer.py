@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -26,16 +27,16 @@ class Lines:
         self.version = _version()
         shares = list(_blocks(data, len(data) // threads + 1))
         self._work = [(_decoder(schema), list(_blocks(share, BLOCK_BYTES))) for share in shares]
+        cores = iter(sorted(os.sched_getaffinity(0)))
+        self._threads = ThreadPoolExecutor(
+            threads, initializer=lambda: os.sched_setaffinity(0, {next(cores)})
+        )
 
     def run(self) -> None:
         if len(self._work) == 1:
             _decode_lines(*self._work[0], use=_drop)
-            return
-        threads = [threading.Thread(target=_decode_lines, args=(*work, _drop)) for work in self._work]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        else:
+            list(self._threads.map(lambda work: _decode_lines(*work, use=_drop), self._work))
 
     def answer(self, digest: Digest) -> None:
         for work in self._work:
