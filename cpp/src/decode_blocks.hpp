@@ -247,11 +247,18 @@ private:
             bool holds_feeds = false;
             for (; feed != index_.lines().end() && feed->end < end; ++feed)
                 holds_feeds |= (feed->quotes - first) % 2 != 0;
-            places_.push_back({at, end, first, last, holds_feeds});
+            places_.push_back({at, end_of_value(at, end), first, last, holds_feeds});
             usual = last - first;
             at = end;
             first = last;
         }
+    }
+
+    // Where the value of a message ends that may have spaces behind it; one that is too large stays so.
+    [[nodiscard]] std::uint32_t end_of_value(std::uint32_t begin, std::uint32_t end) const {
+        if (end - begin > plan_.schema.max_message_bytes) return end;
+        while (end != begin && json::is_space(index_.text()[end - 1])) --end;
+        return end;
     }
 
     // How many messages, from the i-th on, went the way that was taken last, or the ways that are known.

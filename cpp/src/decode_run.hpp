@@ -240,18 +240,8 @@ inline std::size_t Track::read_values(const Value& value) {
                                      static_cast<std::size_t>(stop - index_->text())) ||
                        skip_string(from, stop + json::kLongestEscape, plan_.schema.strict_utf8) == stop + 1;
             });
-        case Op::skip_any: {
-            std::string_view last;  // producers tell their own name and version in every message
-            return each(value, [&](const char* from, const char* stop, std::size_t) {
-                if (is_simple_value<Simd>(from, stop)) return true;
-                if (stop < from) return false;
-                const std::string_view text(from, static_cast<std::size_t>(stop - from));
-                if (text == last) return true;
-                if (reader_.skip_single(from, stop, stop + kReach, edge.depth) != stop) return false;
-                last = text;
-                return true;
-            });
-        }
+        case Op::skip_any:
+            return read_skipped<Simd>(value);
         default:
             __builtin_unreachable();
     }
@@ -397,6 +387,35 @@ std::size_t Track::read_numbers(const Value& value) {
     } else {
         return each(value, read_one);
     }
+}
+
+// Values of no interest that are no strings.
+template <class Simd>
+std::size_t Track::read_skipped(const Value& value) {
+    last_skipped_ = {};
+    const auto one = [=, this, &value](const char* from, const char* stop, std::size_t) {
+        return is_simple_value<Simd>(from, stop) || skip_odd(value, from, stop);
+    };
+    if constexpr (Simd::kTogether > 1) {
+        if (value.begin(0)[value.size] != '[' && value.begin(0)[value.size] != '{')
+            return read_together<Simd>(
+                value,
+                [text = index_->text()](const std::uint32_t* stops, const std::uint32_t* sizes, std::size_t) {
+                    return Simd::are_scalars(text, stops, sizes);
+                },
+                one);
+    }
+    return each(value, one);
+}
+
+[[gnu::noinline, gnu::cold]] inline bool Track::skip_odd(const Value& value, const char* from,
+                                                         const char* stop) {
+    if (stop < from) return false;
+    const std::string_view text(from, static_cast<std::size_t>(stop - from));
+    if (text == last_skipped_) return true;  // producers tell their own name and version in every message
+    if (reader_.skip_single(from, stop, stop + kReach, value.cell->edge.depth) != stop) return false;
+    last_skipped_ = text;
+    return true;
 }
 
 // The value in whatever form it has.

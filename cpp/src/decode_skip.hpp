@@ -15,7 +15,7 @@ inline constexpr std::size_t kMostNumerals =
 //
 // All numbers at once: a bit is a byte, and adding a bit to a run of ones moves it behind the run.
 template <class Simd>
-bool are_numbers(const char* p, std::size_t size, bool commas) {
+[[gnu::always_inline]] inline bool are_numbers(const char* p, std::size_t size, bool commas) {
     const typename Simd::Numerals found = Simd::numerals(p);
     const std::uint64_t end = std::uint64_t{1} << size;
     const std::uint64_t all = end - 1;
@@ -56,7 +56,7 @@ inline bool is_word(const char* p, const char* stop) {
 // Whether [p, stop) is legal: a word, a number or an array of numbers in the forms that they mostly have. Of
 // anything else it says no.
 template <class Simd>
-bool is_simple_value(const char* p, const char* stop) {
+[[gnu::always_inline]] inline bool is_simple_value(const char* p, const char* stop) {
     if (is_word(p, stop)) return true;
     if constexpr (Simd::kSeesNumerals) {
         auto size = static_cast<std::size_t>(stop - p);

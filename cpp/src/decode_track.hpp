@@ -142,6 +142,9 @@ private:
     std::size_t read_times(const Value& value);
     template <class Simd, int scale>
     std::size_t read_numbers(const Value& value);
+    template <class Simd>
+    std::size_t read_skipped(const Value& value);
+    bool skip_odd(const Value& value, const char* from, const char* stop);
     bool read_odd(const Value& value, const char* from, const char* stop, std::size_t i);
 
     // By message of the run:
@@ -158,6 +161,7 @@ private:
     Reader& reader_;
     json::IsoMillis clock_;
     Simd::Times day_;
+    std::string_view last_skipped_;  // of this field in this run
 
     Part head_, first_, other_, tail_;
     Edge end_{};

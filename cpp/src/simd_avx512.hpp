@@ -179,6 +179,9 @@ struct Simd {
     // Values of a column that are read at once.
     using Numbers = FourNumbers;
     using Times = FourTimes;
+    static bool are_scalars(const char* text, const std::uint32_t* stops, const std::uint32_t* sizes) {
+        return are_four_scalars(text, stops, sizes);
+    }
     static constexpr std::size_t kTogether = 4;
 };
 

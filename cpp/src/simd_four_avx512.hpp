@@ -113,6 +113,54 @@ struct FourNumbers {
     }
 };
 
+// Words as bytes of a lane, in which each byte behind a value says how long it is.
+constexpr ByteLanes word_lanes(std::string_view word) {
+    return lanes_of([word](std::size_t i) {
+        return i % 16 < word.size() ? static_cast<std::size_t>(word[i % 16]) : word.size();
+    });
+}
+inline constexpr ByteLanes kPlaceInLane = lanes_of([](std::size_t i) { return i % 16; });
+inline constexpr ByteLanes kTrue = word_lanes("true");
+inline constexpr ByteLanes kFalse = word_lanes("false");
+inline constexpr ByteLanes kNull = word_lanes("null");
+
+// Four values of no interest at once: whether all of them are numbers without exponents, or all words, of up
+// to 15 bytes. For how numbers are checked see are_numbers() (decode_skip.hpp); here each has 16 bits.
+inline bool are_four_scalars(const char* text, const std::uint32_t* stops, const std::uint32_t* sizes) {
+    constexpr unsigned kLongest = 15;
+    const __m512i bytes = four([&](std::size_t i) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(text + (stops[i] - sizes[i])));
+    });
+    const __m128i size = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sizes));
+    if (_mm_cmpge_epu32_mask(_mm_sub_epi32(size, _mm_set1_epi32(1)), _mm_set1_epi32(kLongest)) != 0)
+        return false;
+    const __m512i size_by_byte = _mm512_shuffle_epi8(
+        _mm512_permutexvar_epi32(load_lanes(kNumberOfDword), _mm512_castsi128_si512(size)),
+        _mm512_setzero_si512());
+    const std::uint64_t all = _mm512_cmplt_epu8_mask(load_lanes(kPlaceInLane), size_by_byte);
+    const __m512i from_zero = _mm512_sub_epi8(bytes, _mm512_set1_epi8('0'));
+    const std::uint64_t digits = _mm512_mask_cmple_epu8_mask(all, from_zero, _mm512_set1_epi8(9));
+    if ((digits & kFirstBytes) != 0 || *(text + (stops[0] - sizes[0])) == '-') {
+        const std::uint64_t zeros = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('0'));
+        const std::uint64_t points = _mm512_mask_cmpeq_epi8_mask(all, bytes, _mm512_set1_epi8('.'));
+        const std::uint64_t signs = _mm512_mask_cmpeq_epi8_mask(all, bytes, _mm512_set1_epi8('-'));
+        const auto behind = [digits](std::uint64_t from) { return (from + digits) & ~digits; };
+        const std::uint64_t whole = (kFirstBytes & ~signs) | (kFirstBytes & signs) << 1;
+        const std::uint64_t whole_end = behind(whole);
+        const std::uint64_t part = points << 1;
+        const std::uint64_t ends = (whole_end & ~points) | behind(part);
+        const std::uint64_t faults = (all & ~(digits | points | signs)) | (signs & ~kFirstBytes) |
+                                     (points & ~whole_end) | ((whole | part) & ~digits) |
+                                     ((whole & zeros) << 1 & digits) | (ends & ~(all + kFirstBytes));
+        return faults == 0;
+    }
+    const __m512i words = _mm512_mask_blend_epi8(all, size_by_byte, bytes);
+    const unsigned same = unsigned{_mm512_cmpeq_epi64_mask(words, load_lanes(kTrue))} |
+                          unsigned{_mm512_cmpeq_epi64_mask(words, load_lanes(kFalse))} |
+                          unsigned{_mm512_cmpeq_epi64_mask(words, load_lanes(kNull))};
+    return same == 0xff;
+}
+
 // Times like 2026-11-11T00:00:00.000Z, all of the day of one that was read before.
 class FourTimes {
 public:

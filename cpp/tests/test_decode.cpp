@@ -523,6 +523,27 @@ void test_size_limit_on_fast_path() {
         (lines(decoder, block).rejects == std::vector<std::string>{"1 line -1 byte -1 message_too_large "}));
 }
 
+// Messages may end in spaces, which count as their bytes; nothing else may follow.
+void test_spaces_behind_messages() {
+    Schema schema = flat();
+    schema.max_message_bytes = 30;
+    std::deque<std::string> all;
+    for (const std::string_view behind :
+         {"", " ", "\n", "\r\n\t ", "\v", "\n}", " \n ,", "\\", "\"", "         ", "          "})
+        for (const std::string_view text : {R"({"id":"a","qty":1})", R"({"id":"a"})", R"({"qty":12})"})
+            all.push_back(std::string(text) + std::string(text.size() % 7, ' ') + std::string(behind));
+    check_learning(schema, {all.begin(), all.end()});
+    on_every_isa([&] {
+        Decoder decoder(schema, dictionaries_of(schema));
+        const Texts texts = {"{\"qty\":1}\n", "{\"qty\":2} ", "{\"qty\":3}"};
+        (void)messages(decoder, texts);
+        CHECK(messages(decoder, texts).counts.speculated == 3);
+        const std::string large = "{\"qty\":3}" + std::string(22, ' ');
+        CHECK((messages(decoder, {texts[0], large}).rejects ==
+               std::vector<std::string>{"1 line -1 byte -1 message_too_large "}));
+    });
+}
+
 void test_epochs() {
     Schema schema;
     schema.fields = {timestamp("t", kEpochMillis), field("a", Type::int64)};
@@ -791,6 +812,7 @@ int main() {
     test_departures();
     test_duplicate_keys();
     test_fast_path_leaves_no_trace();
+    test_spaces_behind_messages();
     test_epochs();
     test_lines();
     test_line_feeds_are_not_learnt_for_lines();
