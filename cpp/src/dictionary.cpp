@@ -89,8 +89,14 @@ void Dictionary::grow() {
     Array<Slot> grown;
     grown.resize(slots_.size() * 2, Slot{0, 0, kNoSize, kFree});
     const std::uint64_t mask = grown.size() - 1;
-    for (const Slot& slot : slots_) {
-        if (slot.code == kFree) continue;
+    // In the order of their arrival: frequent ones come early, and so find their first slots free.
+    Array<std::uint32_t> at_of;
+    at_of.resize(static_cast<std::size_t>(size()));
+    for (std::size_t at = 0; at < slots_.size(); ++at)
+        if (slots_[at].code != kFree)
+            at_of[static_cast<std::size_t>(slots_[at].code)] = static_cast<std::uint32_t>(at);
+    for (const std::uint32_t before : at_of) {
+        const Slot& slot = slots_[before];
         const std::size_t size = (slot.size & kLong) != 0 ? slot.size & ~kLong : 0;
         std::size_t at = hash_words({slot.low, slot.high}, size) & mask;
         while (grown[at].code != kFree) at = (at + 1) & mask;
