@@ -22,7 +22,7 @@ constexpr std::size_t kFirstSlots = 64;
 // Up to so many slots an eighth of them is used, beyond it half: nearly every string then stands in the first
 // slot that is looked at. Of a table so large its own cache lines are in the cache, and no others.
 constexpr std::size_t kRoomySlots = std::size_t{1} << 16;
-// In a larger one, lookups whose slots are fetched together.
+// In a larger one, lookups whose slots are asked for together (16 to 64 tried).
 constexpr std::size_t kGroup = 64;
 constexpr std::int32_t kFree = -1;
 // Sizes in slots that no short string has: of a free slot, and a bit for strings that are not short.
@@ -118,10 +118,9 @@ std::int32_t Dictionary::find(std::string_view text) const {
 
 // ---- many at once ----
 //
-// Nearly every string is short and known, and stands in the first slot that is looked at. Both functions give
-// the codes of such, up to the first that is something else; their number.
-
-std::size_t Dictionary::encode_easy(const Text* texts, std::size_t count, std::int32_t* codes) const {
+// Nearly every string is short and known, and stands in the first slot that is looked at. In a table that is
+// in the cache: the codes of such strings, up to the first that is something else; their number.
+std::size_t Dictionary::encode_near(const Text* texts, std::size_t count, std::int32_t* codes) const {
     for (std::size_t i = 0; i < count; ++i) {
         const auto [data, size] = texts[i];
         if (size - 1 >= kShortText || !readable_to_short_text(data)) return i;
@@ -133,53 +132,125 @@ std::size_t Dictionary::encode_easy(const Text* texts, std::size_t count, std::i
     return count;
 }
 
+// In a larger one the slots of kGroup strings are asked for before the group ahead of them is looked up.
+void Dictionary::prepare(const Text* texts, std::size_t count, Key* keys) const {
+    for (std::size_t i = 0; i < count; ++i) {
+        keys[i] = key(texts[i].data, texts[i].size);
+        ask_for(keys[i]);
+    }
+}
+
+// A slot may lie on two cache lines.
+inline void Dictionary::ask_for(const Key& key) const {
+    const Slot* const slot = slots_.data() + (key.hash & mask_);
+    __builtin_prefetch(slot);
+    __builtin_prefetch(reinterpret_cast<const char*>(slot + 1) - 1);
+}
+
+// The codes of strings that are found so, and a list of the others: no branch could guess which these are.
+std::size_t Dictionary::look_up(const Key* keys, std::size_t count, std::int32_t* codes,
+                                std::uint32_t* missed) const {
+    const Slot* const slots = slots_.data();
+    const std::uint64_t mask = mask_;
+    std::size_t misses = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const Slot& slot = slots[keys[i].hash & mask];
+        codes[i] = slot.code;
+        missed[misses] = static_cast<std::uint32_t>(i);
+        misses += static_cast<std::size_t>(!agrees(slot, keys[i])) | (keys[i].size >> 31);
+    }
+    return misses;
+}
+
 #if defined(__x86_64__)
-// With loads that stop where the string does: 25 instructions a string.
-[[gnu::target("avx512bw,avx512vl,bmi2")]] std::size_t Dictionary::encode_easy_avx512(
-    const Text* texts, std::size_t count, std::int32_t* codes) const {
+#define OMNISTREAM_AVX512 [[gnu::target("avx512bw,avx512vl,bmi2")]]
+
+namespace {
+
+// With loads that stop where the string does.
+OMNISTREAM_AVX512 inline __m128i load_text(const Text& text) {
+    return _mm_maskz_loadu_epi8(static_cast<__mmask16>(_bzhi_u32(0xffff, text.size)), text.data);
+}
+
+OMNISTREAM_AVX512 inline std::uint64_t hash_of(__m128i text) {
+    return hash_words({static_cast<std::uint64_t>(_mm_cvtsi128_si64(text)),
+                       static_cast<std::uint64_t>(_mm_extract_epi64(text, 1))},
+                      0);
+}
+
+OMNISTREAM_AVX512 inline bool is_at(const std::uint64_t* words, __m128i text) {
+    const __m128i differ = _mm_xor_si128(text, _mm_loadu_si128(reinterpret_cast<const __m128i*>(words)));
+    return _mm_testz_si128(differ, differ) != 0;
+}
+
+}  // namespace
+
+// 25 instructions a string.
+OMNISTREAM_AVX512 std::size_t Dictionary::encode_near_avx512(const Text* texts, std::size_t count,
+                                                             std::int32_t* codes) const {
     const Slot* const slots = slots_.data();
     const std::uint64_t mask = mask_;
     for (std::size_t i = 0; i < count; ++i) {
-        const auto [data, size] = texts[i];
-        const auto inside = static_cast<__mmask16>(_bzhi_u32(0xffff, size));
-        const __m128i text = _mm_maskz_loadu_epi8(inside, data);
-        const Words words = {static_cast<std::uint64_t>(_mm_cvtsi128_si64(text)),
-                             static_cast<std::uint64_t>(_mm_extract_epi64(text, 1))};
-        const Slot& slot = slots[hash_words(words, 0) & mask];
-        const __m128i differ = _mm_xor_si128(text, _mm_loadu_si128(reinterpret_cast<const __m128i*>(&slot)));
-        if (_mm_testz_si128(differ, differ) == 0 || slot.size != size) return i;
+        const __m128i text = load_text(texts[i]);
+        const Slot& slot = slots[hash_of(text) & mask];
+        if (!is_at(&slot.low, text) || slot.size != texts[i].size) return i;
         codes[i] = slot.code;
     }
     return count;
 }
+
+// Of a long string no more than that it is one.
+OMNISTREAM_AVX512 void Dictionary::prepare_avx512(const Text* texts, std::size_t count, Key* keys) const {
+    for (std::size_t i = 0; i < count; ++i) {
+        const __m128i text = load_text(texts[i]);
+        const std::uint32_t size = texts[i].size;
+        keys[i] = {static_cast<std::uint64_t>(_mm_cvtsi128_si64(text)),
+                   static_cast<std::uint64_t>(_mm_extract_epi64(text, 1)), hash_of(text),
+                   size <= kShortText ? size : size | kLong};
+        ask_for(keys[i]);
+    }
+}
 #endif
 
-Dictionary::EncodeEasy Dictionary::fastest_encode_easy() {
+Dictionary::EncodeMany Dictionary::fastest_encode() {
 #if defined(__x86_64__)
     const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
     const bool allowed = forced == nullptr || std::string_view(forced) == "avx512";
     __builtin_cpu_init();
     if (allowed && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("bmi2"))
-        return &Dictionary::encode_easy_avx512;
+        return {&Dictionary::encode_near_avx512, &Dictionary::prepare_avx512};
 #endif
-    return &Dictionary::encode_easy;
+    return {&Dictionary::encode_near, &Dictionary::prepare};
 }
 
 void Dictionary::encode(const Text* texts, std::size_t count, std::int32_t* codes) {
-    static const EncodeEasy easy = fastest_encode_easy();
-    for (std::size_t begin = 0, end = 0; begin < count; begin = end) {
-        end = count;
-        if (slots_.size() > kRoomySlots) {
-            end = std::min(begin + kGroup, count);
-            for (std::size_t i = begin; i < end; ++i)
-                __builtin_prefetch(&slots_[key(texts[i].data, texts[i].size).hash & mask_]);
+    static const EncodeMany fastest = fastest_encode();
+    if (slots_.size() > kRoomySlots) return encode_far(fastest.prepare, texts, count, codes);
+    for (std::size_t i = 0; i < count; ++i) {
+        i += (this->*fastest.near)(texts + i, count - i, codes + i);
+        if (i == count) break;
+        codes[i] = encode({texts[i].data, texts[i].size});
+    }
+}
+
+void Dictionary::encode_far(Prepare fastest, const Text* texts, std::size_t count, std::int32_t* codes) {
+    Key keys[2][kGroup];  // this group's and the next one's
+    std::uint32_t missed[kGroup];
+    std::size_t group = std::min(kGroup, count);
+    (this->*fastest)(texts, group, keys[0]);
+    for (std::size_t turn = 0; count > 0; ++turn) {
+        const std::size_t next = std::min(kGroup, count - group);
+        (this->*fastest)(texts + group, next, keys[(turn + 1) % 2]);
+        const std::size_t misses = look_up(keys[turn % 2], group, codes, missed);
+        for (std::size_t i = 0; i < misses; ++i) {
+            const Text& text = texts[missed[i]];
+            codes[missed[i]] = encode({text.data, text.size});
         }
-        for (std::size_t i = begin; i < end; ++i) {
-            i += (this->*easy)(texts + i, end - i, codes + i);
-            if (i == end) break;
-            codes[i] = encode({texts[i].data, texts[i].size});
-        }
+        texts += group;
+        codes += group;
+        count -= group;
+        group = next;
     }
 }
 

@@ -84,15 +84,26 @@ private:
         std::uint32_t size;  // as in a key
         std::int32_t code;   // -1: free
     };
-    using EncodeEasy = std::size_t (Dictionary::*)(const Text*, std::size_t, std::int32_t*) const;
+    using Prepare = void (Dictionary::*)(const Text*, std::size_t, Key*) const;
+    struct EncodeMany {
+        std::size_t (Dictionary::*near)(const Text*, std::size_t, std::int32_t*) const;
+        Prepare prepare;
+    };
 
     static Key key(const char* data, std::uint32_t size);
     static bool agrees(const Slot& slot, const Key& key);
     std::int32_t probe(const Key& key, std::string_view text) const;
     std::int32_t insert(const Key& key, std::string_view text);
-    std::size_t encode_easy(const Text* texts, std::size_t count, std::int32_t* codes) const;
-    std::size_t encode_easy_avx512(const Text* texts, std::size_t count, std::int32_t* codes) const;
-    static EncodeEasy fastest_encode_easy();
+    std::size_t encode_near(const Text* texts, std::size_t count, std::int32_t* codes) const;
+    void encode_far(Prepare fastest, const Text* texts, std::size_t count, std::int32_t* codes);
+    void prepare(const Text* texts, std::size_t count, Key* keys) const;
+    void ask_for(const Key& key) const;
+    std::size_t look_up(const Key* keys, std::size_t count, std::int32_t* codes, std::uint32_t* missed) const;
+#if defined(__x86_64__)
+    std::size_t encode_near_avx512(const Text* texts, std::size_t count, std::int32_t* codes) const;
+    void prepare_avx512(const Text* texts, std::size_t count, Key* keys) const;
+#endif
+    static EncodeMany fastest_encode();
     void grow();
 
     Array<Slot> slots_;  // open addressing, a power of two, never more than half full
