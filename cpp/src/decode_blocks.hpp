@@ -99,7 +99,7 @@ public:
         for (std::size_t first = 0; first < messages.size();) {
             std::size_t size = 0;
             std::size_t behind = first;
-            while (behind < messages.size() && (behind == first || size + messages[behind].size < kChunk))
+            while (behind < messages.size() && (behind == first || size + messages[behind].size < chunk_))
                 size += messages[behind++].size;
             const std::span<const Message> chunk(messages.data() + first, behind - first);
             if (!speculates() || size > kMostFast) {
@@ -116,6 +116,9 @@ public:
 private:
     // Indexed and read at a time, so that both stay in the cache.
     static constexpr std::size_t kChunk = 32 << 10;
+    // Large messages: more of them at a time are worth more than the cache (6 KB each: an eighth faster).
+    static constexpr std::size_t kLargeChunk = 128 << 10;
+    static constexpr std::size_t kLargeMessage = 3 << 10;
     // Larger messages are rare, and the Reader is fast on them.
     static constexpr std::size_t kMostFast = 256 << 10;
     static constexpr std::size_t kLongestTrackPause = 1'024;
@@ -132,20 +135,24 @@ private:
 
     [[nodiscard]] bool speculates() const { return patience_.try_fast() && !plan_.schema.array_messages; }
 
-    // The lines that end in the next kChunk bytes and in front of `safe`: their size, 0 where there are none.
+    // The lines that end in the next chunk_ bytes and in front of `safe`: their size, 0 where there are none.
     std::size_t index_lines(const char* p, const char* safe) {
         if (p >= safe) return 0;
-        index_.build(p, std::min(static_cast<std::size_t>(safe - p), kChunk));
+        index_.build(p, std::min(static_cast<std::size_t>(safe - p), chunk_));
         return index_.drop_open_line();
     }
 
-    // Behind the last line that ends in the next kChunk bytes and in front of `safe`; where none does, behind
+    // Behind the last line that ends in the next chunk_ bytes and in front of `safe`; where none does, behind
     // the line at p.
-    static const char* chunk_end(const char* p, const char* safe, const char* end) {
+    [[nodiscard]] const char* chunk_end(const char* p, const char* safe, const char* end) const {
         const auto room = static_cast<std::size_t>(std::max<std::ptrdiff_t>(safe - p, 0));
-        const std::size_t size = std::min(room, kChunk);
+        const std::size_t size = std::min(room, chunk_);
         const void* feed = memrchr(p, '\n', size);
         return feed == nullptr ? line_end(p + size, end) : static_cast<const char*>(feed) + 1;
+    }
+    // How much to index next time, after messages of that size together.
+    void suit_chunk(std::size_t size) {
+        chunk_ = size > places_.size() * kLargeMessage ? kLargeChunk : kChunk;
     }
     // Behind the line feed at or behind p.
     static const char* line_end(const char* p, const char* end) {
@@ -165,6 +172,7 @@ private:
             at = line.end + 1;
             quotes = line.quotes;
         }
+        suit_chunk(size);
         lanes_.reserve_texts(size);
         const auto message_at = [&](std::size_t i) {
             return Message{original + places_[i].begin, places_[i].end - places_[i].begin,
@@ -225,6 +233,7 @@ private:
         }
         index_.build(text, size);
         find_places(messages);
+        suit_chunk(size);
         lanes_.reserve_texts(size);
         read_places([&](std::size_t i) { return messages[i]; }, [&](std::size_t i) { take(messages[i]); });
     }
@@ -475,6 +484,7 @@ private:
     std::size_t until_run_ = 0;    // messages to follow one by one, as runs were short
     std::size_t until_track_ = 0;  // messages followed before another is learnt
     std::size_t track_pause_ = 0;
+    std::size_t chunk_ = kChunk;
     std::string pad_;  // copies of messages
     std::int32_t ordinal_ = 0;
     std::size_t lines_before_ = 0;  // the last message
