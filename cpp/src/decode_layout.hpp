@@ -10,6 +10,7 @@
 // Included by decode_<isa>.cpp after decode_reader.hpp.
 #pragma once
 
+#include "decode_columns.hpp"
 #include "decode_index.hpp"
 #include "decode_open.hpp"
 #include "decode_reader.hpp"

@@ -126,16 +126,16 @@ inline std::size_t Track::gather(std::span<const Place> places) {
 }
 
 inline std::size_t Track::read_head(std::size_t count, std::size_t row) {
+    columns_.begin(index_->quotes(), head_at_.data(), count, head_.quotes);
     for (std::size_t i = 0; i + 1 < head_.cells.size() && count != 0; ++i) {
-        Value value = value_of(head_, head_.cells[i], head_at_.data(), count, row);
-        if (i == 0) value.begin = {index_->text(), begin_.data(), kUnits.data()};
+        Value value = value_of(head_, head_.cells[i], count, row);
+        if (i == 0) value.begin = {index_->text(), begin_.data()};
         if (i + 2 == head_.cells.size() && head_.cells[i].stops_before_text()) {
             const Cell& next = first_.cells[0];
             if (plan_.exploded()) {
-                value.stop = {index_->text() - next.edge.lead, index_->quotes() + head_.quotes + next.quote,
-                              head_at_.data()};
+                value.stop = {index_->text() - next.edge.lead, columns_.column(head_.quotes + next.quote)};
             } else {
-                value.stop = {index_->text(), end_of_values_.data(), kUnits.data()};
+                value.stop = {index_->text(), end_of_values_.data()};
             }
         }
         count = read_values(value);
@@ -153,31 +153,33 @@ inline std::size_t Track::read_elements(std::size_t count, std::size_t row) {
     for (std::size_t i = 0; i < (count == 0 ? 0 : elements_end_[count - 1]); ++i)
         if (!openings[first_in_message_[i]]->stands_at(index_->text() + element_begin_[i]))
             count = message_of(i, count);
+    if (count != 0)
+        columns_.begin(index_->quotes(), element_at_.data(), elements_end_[count - 1], other_.quotes);
     for (std::size_t i = 0; i + 1 < other_.cells.size() && count != 0; ++i) {
         const std::size_t elements = elements_end_[count - 1];
-        Value value = value_of(other_, other_.cells[i], element_at_.data(), elements, row);
+        Value value = value_of(other_, other_.cells[i], elements, row);
         if (i == 0) {
             // What opens an element was looked at above; its value follows the last quote of that.
             const Edge& edge = other_.cells[0].edge;
             const auto quote =
                 static_cast<std::size_t>(std::string_view(edge.literal.data(), edge.size).rfind('"'));
-            value.begin = {index_->text() + (edge.size - quote), index_->quotes() + other_.cells[0].stop - 1,
-                           element_at_.data()};
+            value.begin = {index_->text() + (edge.size - quote), columns_.column(other_.cells[0].stop - 1)};
             value.mask = 0;
             value.size = 0;
         }
         if (i + 2 == other_.cells.size() && other_.cells[i].stops_before_text())
-            value.stop = {index_->text(), element_stop_.data(), kUnits.data()};
+            value.stop = {index_->text(), element_stop_.data()};
         if (const std::size_t read = read_values(value); read != elements) count = message_of(read, count);
     }
     return count;
 }
 
 inline std::size_t Track::read_tail(std::size_t count, std::size_t row) {
+    columns_.begin(index_->quotes(), tail_at_.data(), count, tail_.quotes);
     for (std::size_t i = 0; i + 1 < tail_.cells.size() && count != 0; ++i) {
-        Value value = value_of(tail_, tail_.cells[i], tail_at_.data(), count, row);
+        Value value = value_of(tail_, tail_.cells[i], count, row);
         if (i + 2 == tail_.cells.size() && tail_.cells[i].stops_before_text())
-            value.stop = {index_->text(), end_of_values_.data(), kUnits.data()};
+            value.stop = {index_->text(), end_of_values_.data()};
         count = read_values(value);
     }
     return count;
@@ -194,26 +196,25 @@ inline std::size_t Track::read_end(std::size_t count) const {
     return count;
 }
 
-// A cell as a value of each unit, which all its texts and values lie in.
-inline Track::Value Track::value_of(const Part& part, const Cell& cell, const std::uint32_t* units,
-                                    std::size_t count, std::size_t row) const {
+// A cell as a value of each unit in columns_, which all its texts and values lie in.
+inline Track::Value Track::value_of(const Part& part, const Cell& cell, std::size_t count, std::size_t row) {
     const char* text = index_->text();
-    const std::uint32_t* quotes = index_->quotes();
     const Cell& next = (&cell)[1];
     const bool last = &next == &part.cells.back();
     return {&cell,
             cell.edge.mask,
             cell.edge.size,
-            cell.reader % 2 == 0 ? Bound{text + 1, quotes + cell.quote - 1, units}
-                                 : Bound{text - cell.edge.lead, quotes + cell.quote, units},
-            cell.stops_before_text() && !last ? Bound{text - next.edge.lead, quotes + next.quote, units}
-                                              : Bound{text, quotes + cell.stop, units},
+            cell.reader % 2 == 0 ? Bound{text + 1, columns_.column(cell.quote - 1)}
+                                 : Bound{text - cell.edge.lead, columns_.column(cell.quote)},
+            cell.stops_before_text() && !last ? Bound{text - next.edge.lead, columns_.column(next.quote)}
+                                              : Bound{text, columns_.column(cell.stop)},
             count,
             row};
 }
 
 // How many of the values, from the first on, could be read.
 inline std::size_t Track::read_values(const Value& value) {
+    if (value.begin(0) < index_->text()) return 0;  // another text begins the first message
     switch (const Edge& edge = value.cell->edge; edge.op) {
         case Op::string:
             return plain_ ? read_strings<true>(value) : read_strings<false>(value);
@@ -268,6 +269,34 @@ template <class Literal, class Read>
     return count;
 }
 
+// Whether the texts in front of all values are what they should be, told once, behind the last: a branch for
+// each costs as much as reading the value. `read` is called for every value all the same, so it must bear any
+// place inside the message, an end in front of the beginning, too, and what it has read may be read again.
+template <class Read>
+[[gnu::always_inline]] inline bool Track::all(const Value& value, Read&& read) {
+    const char* text = value.cell->edge.literal.data();
+    if (value.size <= 32) return all(value, Simd::ShortLiteral(text, value.size, value.mask), read);
+    return all(value, Simd::Literal(text, value.size, value.mask), read);
+}
+
+template <class Literal, class Read>
+[[gnu::always_inline]] inline bool Track::all(const Value& value, Literal literal, Read&& read) {
+    const Bound begin = value.begin;
+    const std::size_t count = value.count;
+    typename Literal::Differences differences{};
+    std::size_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (std::size_t j = 0; j < 4; ++j) {
+            literal.compare(begin(i + j), &differences);
+            read(i + j);
+        }
+    for (; i < count; ++i) {
+        literal.compare(begin(i), &differences);
+        read(i);
+    }
+    return Literal::none(differences);
+}
+
 // Whether a string that may be anything is what it looks like.
 [[gnu::noinline]] inline bool Track::is_plain(const char* from, const char* stop) const {
     return index_->plain(static_cast<std::size_t>(from - index_->text()),
@@ -275,8 +304,39 @@ template <class Literal, class Read>
            is_copyable(from, stop, stop + 1);
 }
 
+// Strings that are what they look like, into a lane that has room for all of the text and for a group of
+// offsets. False where something else stands between them.
+inline bool Track::copy_strings(const Value& value) {
+    constexpr std::size_t kGroup = Simd::Columns::kCount;
+    static_assert(kGroup * sizeof(std::int32_t) <= kPadding);
+    Lane& lane = *value.cell->edge.lane;
+    std::int32_t* const offsets = lane.offsets.data() + value.row;
+    char* const bytes = lane.bytes.data();
+    const Bound begin{value.begin.text + value.size, value.begin.at};
+    const auto more = static_cast<std::int32_t>(value.stop.text - begin.text);
+    // First where all of them go: what is stored in vectors is slow to load before it has reached the cache.
+    unsigned longer = 0;
+    for (std::size_t i = 0; i < value.count; i += kGroup)
+        longer |= Simd::Columns::add_up(begin.at + i, value.stop.at + i, more, offsets + i);
+    // Short strings are stored short, as stores that touch two cache lines take twice as long.
+    if (longer == 0) return all(value, [=](std::size_t i) { std::memcpy(bytes + offsets[i], begin(i), 8); });
+    if (longer == 1) return all(value, [=](std::size_t i) { std::memcpy(bytes + offsets[i], begin(i), 16); });
+    if (longer == 3) return all(value, [=](std::size_t i) { std::memcpy(bytes + offsets[i], begin(i), 32); });
+    return all(value, [=](std::size_t i) {
+        const char* from = begin(i);
+        char* to = bytes + offsets[i];
+        char* const end = bytes + offsets[i + 1];
+        do {
+            Simd::copy(to, from);
+            to += Simd::kWidth;
+            from += Simd::kWidth;
+        } while (to < end);
+    });
+}
+
 template <bool plain>
 std::size_t Track::read_strings(const Value& value) {
+    if (plain && copy_strings(value)) return value.count;
     Lane& lane = *value.cell->edge.lane;
     std::int32_t* const offsets = lane.offsets.data() + value.row;
     char* bytes = lane.bytes.data();
@@ -304,6 +364,13 @@ template <bool plain>
 std::size_t Track::read_texts(const Value& value) {
     Text* const texts =
         value.cell->edge.lane->texts.data() + (value.row - lanes_.encoded[value.cell->edge.level]);
+    if (plain) {
+        const Bound begin{value.begin.text + value.size, value.begin.at};
+        const auto more = static_cast<std::uint32_t>(value.stop.text - begin.text);
+        const std::uint32_t* const stops = value.stop.at;
+        if (all(value, [=](std::size_t i) { texts[i] = {begin(i), stops[i] - begin.at[i] + more}; }))
+            return value.count;
+    }
     return each(value, [=, this, &value](const char* from, const char* stop, std::size_t i) {
         if (!plain && !is_plain(from, stop)) return read_odd(value, from, stop, i);
         texts[i] = {from, static_cast<std::uint32_t>(stop - from)};
@@ -316,12 +383,21 @@ template <class Simd, class Together, class One>
 [[gnu::always_inline]] inline std::size_t Track::read_together(const Value& value, Together&& together,
                                                                One&& one) {
     const char* const text = index_->text();
-    const std::size_t count = each(value, [text, stops = value_stop_.data(), sizes = value_size_.data()](
-                                              const char* from, const char* stop, std::size_t i) {
-        stops[i] = static_cast<std::uint32_t>(stop - text);
-        sizes[i] = static_cast<std::uint32_t>(stop - from);
-        return from <= stop;  // where texts overlap, the message goes another way
-    });
+    std::uint32_t* const stops = value_stop_.data();
+    std::uint32_t* const sizes = value_size_.data();
+    const auto to_stop = static_cast<std::uint32_t>(value.stop.text - text);
+    const auto more = static_cast<std::uint32_t>(value.stop.text - value.begin.text - value.size);
+    std::uint32_t overlap = 0;
+    for (std::size_t i = 0; i < value.count; ++i) {
+        stops[i] = value.stop.at[i] + to_stop;
+        sizes[i] = value.stop.at[i] - value.begin.at[i] + more;
+        overlap |= sizes[i];
+    }
+    std::size_t count = value.count;
+    if (overlap >> 31 != 0 || !all(value, [](std::size_t) {})) {
+        // Where texts overlap, the message goes another way.
+        count = each(value, [](const char* from, const char* stop, std::size_t) { return from <= stop; });
+    }
     for (std::size_t i = 0; i < count;) {
         // The last may be read twice.
         std::size_t first = i;

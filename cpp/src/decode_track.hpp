@@ -91,21 +91,14 @@ private:
 
     // ---- runs ----
 
-    // What a place of all units (messages, or elements) of a run is, by unit: text[at[unit]].
+    // What a place of all units (messages, or elements) of a run is, by unit.
     struct Bound {
         const char* text;
         const std::uint32_t* at;
-        const std::uint32_t* unit;
-        const char* operator()(std::size_t i) const { return text + at[unit[i]]; }
+        const char* operator()(std::size_t i) const { return text + at[i]; }
     };
     static constexpr std::uint32_t kMostMessages = 512;
     static constexpr std::uint32_t kMostUnits = 2'048;
-    static constexpr auto kUnits = [] {
-        std::array<std::uint32_t, kMostUnits> units{};
-        for (std::uint32_t i = 0; i < kMostUnits; ++i) units[i] = i;
-        return units;
-    }();
-
     // A value in each unit of a run: what leads to it, where that begins and where the value ends.
     struct Value {
         const Cell* cell;
@@ -124,14 +117,18 @@ private:
     std::size_t read_elements(std::size_t count, std::size_t row);
     std::size_t read_tail(std::size_t count, std::size_t row);
     std::size_t read_end(std::size_t count) const;
-    Value value_of(const Part& part, const Cell& cell, const std::uint32_t* units, std::size_t count,
-                   std::size_t row) const;
+    Value value_of(const Part& part, const Cell& cell, std::size_t count, std::size_t row);
     std::size_t read_values(const Value& value);
     template <class Read>
     static std::size_t each(const Value& value, Read&& read);
     template <class Literal, class Read>
     static std::size_t each(const Value& value, Literal literal, Read&& read);
+    template <class Read>
+    static bool all(const Value& value, Read&& read);
+    template <class Literal, class Read>
+    static bool all(const Value& value, Literal literal, Read&& read);
     bool is_plain(const char* from, const char* stop) const;
+    bool copy_strings(const Value& value);
     template <bool plain>
     std::size_t read_strings(const Value& value);
     template <bool plain>
@@ -154,6 +151,7 @@ private:
     std::array<std::uint32_t, kMostUnits> element_at_, element_begin_, element_stop_;
     std::array<std::uint8_t, kMostUnits> first_in_message_;
     std::array<std::uint32_t, kMostUnits> value_stop_, value_size_;  // of a field at a time
+    QuoteColumns columns_;
     bool even_ = false;  // whether elements are all alike, but for the text in front of their first value
 
     const DecodePlan& plan_;

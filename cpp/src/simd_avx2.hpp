@@ -1,5 +1,6 @@
 #pragma once
 
+#include "simd_columns_avx2.hpp"
 #include "simd_number_x86.hpp"
 
 namespace omnistream::OMNI_ISA {
@@ -168,6 +169,10 @@ struct Simd {
                     static_cast<std::uint32_t>(mask_ >> kWidth)) == 0;
         }
 
+        using Differences = bool;
+        void compare(const char* p, Differences* all) const { *all |= !at(p); }
+        static bool none(Differences all) { return !all; }
+
     private:
         __m256i low_;
         const char* text_;
@@ -183,11 +188,32 @@ struct Simd {
               mask_(static_cast<std::uint32_t>(mask)) {}
         [[nodiscard]] bool at(const char* p) const { return (differ(p, bytes_) & mask_) == 0; }
 
+        // Of many texts, whether any differs: in vectors, as masks are slow to gather.
+        struct Differences {
+            __m256i bytes = _mm256_setzero_si256();
+        };
+        void compare(const char* p, Differences* all) const {
+            const __m256i found = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+            const __m256i differ = _mm256_and_si256(_mm256_xor_si256(found, bytes_), inside());
+            all->bytes = _mm256_or_si256(all->bytes, differ);
+        }
+        static bool none(const Differences& all) { return _mm256_testz_si256(all.bytes, all.bytes) != 0; }
+
     private:
+        // The mask with a byte for each bit.
+        [[nodiscard]] __m256i inside() const {
+            const __m256i eights =
+                _mm256_setr_epi64x(0, 0x0101'0101'0101'0101, 0x0202'0202'0202'0202, 0x0303'0303'0303'0303);
+            const __m256i bit = _mm256_set1_epi64x(static_cast<long long>(0x8040'2010'0804'0201));
+            const __m256i bits = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(mask_)), eights);
+            return _mm256_cmpeq_epi8(_mm256_and_si256(bits, bit), bit);
+        }
+
         __m256i bytes_;
         std::uint32_t mask_;
     };
 
+    using Columns = SixteenColumnsByEight;
     struct Times {};
     static constexpr std::size_t kTogether = 1;  // values of a column that are read at once
 

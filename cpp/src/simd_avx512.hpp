@@ -1,5 +1,6 @@
 #pragma once
 
+#include "simd_columns_avx512.hpp"
 #include "simd_four_avx512.hpp"
 #include "simd_number_x86.hpp"
 
@@ -153,6 +154,12 @@ struct Simd {
             return _mm512_mask_cmpneq_epi8_mask(mask_, _mm512_loadu_si512(p), bytes_) == 0;
         }
 
+        using Differences = std::uint64_t;
+        void compare(const char* p, Differences* all) const {
+            *all |= _mm512_mask_cmpneq_epi8_mask(mask_, _mm512_loadu_si512(p), bytes_);
+        }
+        static bool none(Differences all) { return all == 0; }
+
     private:
         __m512i bytes_;
         std::uint64_t mask_;
@@ -166,6 +173,18 @@ struct Simd {
         [[nodiscard]] bool at(const char* p) const {
             return _mm256_mask_cmpneq_epi8_mask(mask_, load(p), bytes_) == 0;
         }
+
+        // Of many texts, whether any differs: in vectors, as masks are slow to gather.
+        struct Differences {
+            __m256i bytes = _mm256_setzero_si256();
+        };
+        void compare(const char* p, Differences* all) const {
+            constexpr int kDifferInside = 0x28;  // (a ^ b) & c
+            const __m256i differ =
+                _mm256_ternarylogic_epi64(load(p), bytes_, _mm256_movm_epi8(mask_), kDifferInside);
+            all->bytes = _mm256_or_si256(all->bytes, differ);
+        }
+        static bool none(const Differences& all) { return _mm256_testz_si256(all.bytes, all.bytes) != 0; }
 
     private:
         __m256i bytes_;
@@ -182,6 +201,7 @@ struct Simd {
     static bool are_scalars(const char* text, const std::uint32_t* stops, const std::uint32_t* sizes) {
         return are_four_scalars(text, stops, sizes);
     }
+    using Columns = SixteenColumns;
     static constexpr std::size_t kTogether = 4;
 };
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "simd_columns.hpp"
+
 namespace omnistream::OMNI_ISA {
 
 struct Simd {
@@ -78,6 +80,10 @@ struct Simd {
         Literal(const char* text, std::size_t size, std::uint64_t) : text_(text), size_(size) {}
         [[nodiscard]] bool at(const char* p) const { return std::memcmp(p, text_, size_) == 0; }
 
+        using Differences = bool;
+        void compare(const char* p, Differences* all) const { *all |= !at(p); }
+        static bool none(Differences all) { return !all; }
+
     private:
         const char* text_;
         std::size_t size_;
@@ -85,6 +91,7 @@ struct Simd {
 
     using ShortLiteral = Literal;
 
+    using Columns = SixteenColumns;
     struct Times {};
     static constexpr std::size_t kTogether = 1;  // values of a column that are read at once
 
