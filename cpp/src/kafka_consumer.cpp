@@ -118,6 +118,13 @@ KafkaConsumer::~KafkaConsumer() {
 
 Status KafkaConsumer::close() {
     if (closing_) return {};
+    // The group waits for an answer to each change that it has told, and leaving it would wait for the group.
+    while (asked_.kind != RebalanceKind::none || !rebalances_.empty()) {
+        const Rebalance change =
+            asked_.kind != RebalanceKind::none ? std::exchange(asked_, {}) : take_rebalance();
+        (void)(change.kind == RebalanceKind::assigned ? assign(change.partitions)
+                                                      : unassign(change.partitions));
+    }
     closing_ = true;
     const int error = library_->consumer_close(client_);
     return error == 0 ? Status() : failed("leaving the consumer group", error);
@@ -238,6 +245,7 @@ bool KafkaConsumer::cooperative() const {
 }
 
 Status KafkaConsumer::assign(const std::vector<KafkaPartition>& partitions) {
+    asked_ = {};
     const List list = to_list(*library_, client_, partitions);
     for (const KafkaPartition& each : partitions)
         if (each.end >= 0) ends_.push_back(each);
@@ -254,6 +262,7 @@ Status KafkaConsumer::assign(const std::vector<KafkaPartition>& partitions) {
 }
 
 Status KafkaConsumer::unassign(const std::vector<KafkaPartition>& partitions) {
+    asked_ = {};
     std::erase_if(ends_, [&](const KafkaPartition& known) {
         return std::any_of(partitions.begin(), partitions.end(), [&](const KafkaPartition& gone) {
             return gone.partition == known.partition && gone.topic == known.topic;
@@ -299,9 +308,9 @@ std::int64_t KafkaConsumer::high_watermark(const std::string& topic, std::int32_
 
 Rebalance KafkaConsumer::take_rebalance() {
     if (rebalances_.empty()) return {};
-    Rebalance first = std::move(rebalances_.front());
+    asked_ = std::move(rebalances_.front());
     rebalances_.erase(rebalances_.begin());
-    return first;
+    return asked_;
 }
 
 // ---- messages ----

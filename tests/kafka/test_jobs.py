@@ -557,6 +557,40 @@ def test_a_second_process_of_a_name_shuts_out_the_first(endless: dict[str, Any],
     second.end()
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("step", ["assigned", "revoked", "lost"])
+def test_an_error_while_the_group_waits_for_an_answer_ends_the_run(
+    endless: dict[str, Any], members: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fails(*_: Any) -> None:
+        raise SinkError("no answer")
+
+    poll, silent = KafkaSource.poll, threading.Event()
+
+    def poll_unless_silent(source: KafkaSource) -> Any:
+        if silent.is_set():
+            time.sleep(9)
+        return poll(source)
+
+    if step == "lost":  # the group goes on without a member that does not poll
+        endless["source"]["config"] |= {"session.timeout.ms": 6_000, "max.poll.interval.ms": 6_000}
+        monkeypatch.setattr(KafkaSource, "poll", poll_unless_silent)
+    if step == "assigned":
+        monkeypatch.setattr(Delivery, step, fails)
+    first = members(endless, "a")
+    if step != "assigned":
+        wait_for(lambda: first.metrics.messages > 0)
+        monkeypatch.setattr(Delivery, step, fails)
+    if step == "lost":
+        silent.set()
+    elif step == "revoked":
+        members(endless, "b")
+    first.join(WAIT_S)
+    assert not first.is_alive()
+    assert str(first.error) == "no answer"
+    monkeypatch.undo()
+
+
 # --- silence ----------------------------------------------------------------------------------------
 
 

@@ -178,6 +178,7 @@ private:
     KafkaDetails details_;
     KafkaLog log_;
     std::vector<Rebalance> rebalances_;
+    Rebalance asked_;                   // what was taken, until it is answered
     std::vector<KafkaPartition> ends_;  // of assigned partitions that have one
     std::shared_ptr<BlockPool> pool_;
     bool subscribed_ = false;
