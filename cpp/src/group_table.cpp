@@ -20,6 +20,8 @@ constexpr std::size_t kCachedWords = std::size_t{1} << 14;
 // Keys whose slots and rows are asked for at a time: of more, the first leave the first level of cache before
 // they are used (64 to 512 tried).
 constexpr std::size_t kChunk = 128;
+// A table with fewer rows than one in so many slots is indexed anew when it gets a larger index.
+constexpr std::size_t kFewRows = 64;
 constexpr std::size_t kMostSlots = std::size_t{1} << 32;
 
 // A 64 x 64 -> 128 bit product folded: every bit of the key reaches the upper half, which is what is used,
@@ -259,6 +261,9 @@ void GroupTable::make_room() {
 
 void GroupTable::reserve(std::size_t rows) {
     expected_ = std::max(expected_, rows);
+    std::uint64_t slots = mask_ + 1;
+    while (rows * 2 > slots - 1) slots *= 2;
+    if (size_ * kFewRows < slots && slots > mask_ + 1) make_index(slots);
     while (rows * 2 > mask_ || is_crowded()) double_index();
 }
 
@@ -276,6 +281,21 @@ memory::Held GroupTable::start_index(memory::Held empty, std::size_t slots) {
     home_mask_ = static_cast<std::uint32_t>(mask_ / kBucket);
     home_bits_ = static_cast<unsigned>(std::bit_width(home_mask_));
     return std::exchange(index_, std::move(empty));
+}
+
+// For few rows: looking through an index that is nearly empty, once for each time that it doubles, takes
+// longer.
+void GroupTable::make_index(std::uint64_t slots) {
+    if (slots > kMostSlots) throw std::bad_alloc();
+    start_index(memory::Held(slots * sizeof(std::uint32_t)), slots);
+    for (std::size_t number = 0; number < size_; ++number)
+        put_slot(hash_key<0>(row(number), key_words_), static_cast<std::uint32_t>(number + 1));
+}
+
+inline void GroupTable::put_slot(std::uint32_t hash, std::uint32_t number) {
+    std::uint64_t at = home_of(hash);
+    while (slots_[at] != 0) at = (at + 1) & mask_;
+    slots_[at] = tag_of(hash) | number;
 }
 
 // A slot knows the next bit of its hash, which says where it goes: the uppermost of its tag. So a bucket is
@@ -317,10 +337,7 @@ void GroupTable::double_index() {
         for (std::uint64_t slot = 0; slot < kBucket; ++slot) {
             const std::uint32_t number = old[unsure[i] * kBucket + slot] & old_row_bits;
             if (number == 0) break;
-            const std::uint32_t hash = hash_key<0>(row(number - 1), key_words_);
-            std::uint64_t at = home_of(hash);
-            while (slots_[at] != 0) at = (at + 1) & mask_;
-            slots_[at] = tag_of(hash) | number;
+            put_slot(hash_key<0>(row(number - 1), key_words_), number);
         }
     }
 }

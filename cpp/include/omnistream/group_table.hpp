@@ -102,6 +102,8 @@ private:
         return std::rotl(hash, static_cast<int>(home_bits_)) & ~row_bits_;
     }
     memory::Held start_index(memory::Held empty, std::size_t slots);
+    void make_index(std::uint64_t slots);
+    void put_slot(std::uint32_t hash, std::uint32_t number);
     void double_index();
 
     std::size_t key_words_;
