@@ -19,6 +19,8 @@ namespace {
 // Smaller blocks are malloc's own business, larger ones too rare to keep.
 constexpr std::size_t kSmallest = std::size_t{4} << 10;
 constexpr std::size_t kLargest = std::size_t{256} << 20;
+// Beyond kMostHeld: what is smaller would be many calls, and pile up in sizes that are not asked for again.
+constexpr std::size_t kSmallestOffered = std::size_t{1} << 20;
 
 // Sizes go up by a quarter of a power of two, so that little is wasted and blocks of one use fit the next.
 constexpr std::size_t kSteps = 4;
@@ -114,7 +116,8 @@ void release(void* data, std::size_t size) {
         KeptBlocks& all = kept();
         const std::scoped_lock lock(all.mutex);
         const std::size_t bytes = all.bytes + its.size;
-        if (bytes <= kMostHeld || (bytes <= kMostKept && offer(data, its.size))) {
+        if (bytes <= kMostHeld ||
+            (bytes <= kMostKept && its.size >= kSmallestOffered && offer(data, its.size))) {
             all.blocks[its.number].push_back(data);
             all.bytes += its.size;
             return;
