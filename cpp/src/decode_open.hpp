@@ -45,6 +45,7 @@ public:
     bool was_new(std::size_t step) {
         for (const Opened& opened : opened_) {
             if (step < opened.first || step >= opened.behind) continue;
+            if (news_.size() == kMostCounted) news_.clear();  // keys that are ids would be counted for ever
             return ++news_[{opened.whole->object, std::string(opened.whole->key)}] == kMostNews;
         }
         return false;
@@ -53,6 +54,7 @@ public:
 private:
     static constexpr std::size_t kMostInside = 64;  // values
     static constexpr int kMostNews = 256;           // of one object or array
+    static constexpr std::size_t kMostCounted = 4'096;
 
     struct Opened {
         std::size_t first;
