@@ -71,6 +71,11 @@ struct Window::Impl::Frozen final : FrozenWindow {
         std::vector<std::int64_t> place_of;  // by group: the row that is written of it; where there are items
     };
     static constexpr std::int64_t kNotWritten = -1;
+    struct Winner {
+        std::int64_t value = 0;
+        std::int64_t when = 0;
+        bool is_known = false;
+    };
 
     // Rows that are about to be written, side by side.
     struct Block {
@@ -302,14 +307,7 @@ std::shared_ptr<Batch> Window::Impl::Frozen::write_items() {
             const ItemColumn& column = items[i];
             FrozenRows& set = *slice.items[i].rows;
             const Dictionary* texts = slice.items[i].texts.get();
-            std::vector<std::uint64_t> block(std::min(kBlock, set.size()) * set.stride());
-            for (std::size_t number = 0; number < set.size(); ++number) {
-                const std::size_t at = number % kBlock;
-                if (at == 0) set.read(std::min(kBlock, set.size() - number), block.data());
-                const std::uint64_t* item = block.data() + at * set.stride();
-                const std::int64_t row = slice.place_of[column.group_of(item)];
-                if (row == kNotWritten) continue;
-                const std::int64_t value = column.value_of(item);
+            const auto put = [&](std::int64_t row, std::int64_t value, std::int64_t word) {
                 out[0].put_text(accumulators[column.accumulator].name);
                 out[1].put(row);
                 if (texts != nullptr) {
@@ -319,10 +317,33 @@ std::shared_ptr<Batch> Window::Impl::Frozen::write_items() {
                     out[2].put(value);
                     out[3].put_null();
                 }
-                out[4].put(column.value_words() == 0 ? 0
-                                                     : static_cast<std::int64_t>(item[column.key_words()]));
+                out[4].put(word);
                 ++rows;
+            };
+            // Of a group that keeps one, the one that it is, whichever others are still there.
+            std::vector<Winner> winners(column.keeps_one() ? slice.place_of.size() : 0);
+            std::vector<std::uint64_t> block(std::min(kBlock, set.size()) * set.stride());
+            for (std::size_t number = 0; number < set.size(); ++number) {
+                const std::size_t at = number % kBlock;
+                if (at == 0) set.read(std::min(kBlock, set.size() - number), block.data());
+                const std::uint64_t* item = block.data() + at * set.stride();
+                const std::uint64_t group = column.group_of(item);
+                const std::int64_t row = slice.place_of[group];
+                if (row == kNotWritten) continue;
+                const std::int64_t value = column.value_of(item);
+                const auto word = column.value_words() == 0
+                                      ? std::int64_t{0}
+                                      : static_cast<std::int64_t>(item[column.key_words()]);
+                if (!column.keeps_one()) {
+                    put(row, value, word);
+                } else if (Winner& winner = winners[group];
+                           !winner.is_known || column.wins(value, word, winner.value, winner.when, texts)) {
+                    winner = {value, word, true};
+                }
             }
+            for (std::size_t group = 0; group < winners.size(); ++group)
+                if (winners[group].is_known)
+                    put(slice.place_of[group], winners[group].value, winners[group].when);
         }
     }
     return batch_of(std::move(out), rows);

@@ -87,6 +87,11 @@ struct ItemColumn {
         return key_words() == 2 ? item[0] : item[0] >> 32;
     }
     [[nodiscard]] std::int64_t value_of(const std::uint64_t* item) const;
+    // earliest, latest: one of them is what the measure is, so the others need not be kept.
+    [[nodiscard]] bool keeps_one() const { return kind == ItemKind::earliest || kind == ItemKind::latest; }
+    // Whether of two of them it is the first; each a value and when it came.
+    [[nodiscard]] bool wins(std::int64_t value, std::int64_t when, std::int64_t other,
+                            std::int64_t other_when, const Dictionary* texts) const;
 };
 
 // How a closed window turns words into the value of a measure.
@@ -136,6 +141,7 @@ private:
     struct ItemSet {
         GroupTable rows;
         std::unique_ptr<Dictionary> texts;  // of a string column
+        std::size_t kept = 0;               // rows that the last prune left
     };
     // Items by group: those of group g are items[starts[g]] to items[starts[g + 1] - 1].
     struct ItemOrder {
@@ -288,6 +294,7 @@ private:
                   std::uint64_t value) const;
     bool copy_item(const ItemSet& from, const std::uint64_t* item, Slice* into, std::size_t number,
                    std::uint32_t group) const;
+    void prune_items(Slice* slice, std::size_t number) const;
     ItemOrder order_items(const Slice& slice, std::size_t number) const;
     const Dictionary* text_of(const ItemColumn& column, const ItemSet& set) const;
     void write_items(const Output& output, const Slice& slice, const ItemOrder& order, std::uint32_t group,

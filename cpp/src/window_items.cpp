@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kBlock = GroupTable::kBlock;
 constexpr Wide kMillion = 1'000'000;
+constexpr std::size_t kFewItems = 1'024;  // are not worth a prune
 
 std::int64_t signed_of(std::uint64_t word) {
     return static_cast<std::int64_t>(word);
@@ -158,7 +159,37 @@ bool Window::Impl::add_items(const Run& run, std::size_t number) {
         if (in_sessions())
             item[column.next_word()] = std::exchange(words[column.head], found[i] + std::uint64_t{1});
     }
+    if (column.keeps_one() && set.rows.size() >= 2 * set.kept + kFewItems) prune_items(run.slice, number);
     return fits;
+}
+
+// Leaves of each group the one item that its measure is. A group that lives on would keep all that ever came.
+void Window::Impl::prune_items(Slice* slice, std::size_t number) const {
+    const ItemColumn& column = items_[number];
+    ItemSet all = std::exchange(slice->items[number], std::move(no_items()[number]));
+    const Dictionary* texts = text_of(column, all);
+    const std::size_t width = column.key_words();
+    std::vector<std::size_t> winners(slice->groups.size(), 0);  // 1 plus the number of the item
+    for (std::size_t at = 0; at < all.rows.size(); ++at) {
+        const std::uint64_t* item = all.rows.row(at);
+        std::size_t& winner = winners[column.group_of(item)];
+        if (winner != 0) {
+            const std::uint64_t* other = all.rows.row(winner - 1);
+            if (!column.wins(column.value_of(item), signed_of(item[width]), column.value_of(other),
+                             signed_of(other[width]), texts))
+                continue;
+        }
+        winner = at + 1;
+    }
+    for (std::uint32_t group = 0; group < winners.size(); ++group) {
+        if (winners[group] == 0) continue;
+        slice->groups.will_write(&group, 1);
+        std::uint64_t* words = slice->groups.row(group);
+        words[accumulators_[column.accumulator].word] = 0;
+        if (in_sessions()) words[column.head] = 0;
+        static_cast<void>(copy_item(all, all.rows.row(winners[group] - 1), slice, number, group));
+    }
+    slice->items[number].kept = slice->items[number].rows.size();
 }
 
 // Adds one item to a group, as from another slice or a snapshot. False when a weight does not fit.
@@ -198,6 +229,14 @@ bool Window::Impl::copy_item(const ItemSet& from, const std::uint64_t* item, Sli
 
 // ---- Results
 
+bool ItemColumn::wins(std::int64_t value, std::int64_t when, std::int64_t other, std::int64_t other_when,
+                      const Dictionary* texts) const {
+    if (when != other_when) return kind == ItemKind::earliest ? when < other_when : when > other_when;
+    if (kind == ItemKind::latest) std::swap(value, other);
+    if (texts == nullptr) return value < other;
+    return texts->value(static_cast<std::int32_t>(value)) < texts->value(static_cast<std::int32_t>(other));
+}
+
 std::int64_t ItemColumn::value_of(const std::uint64_t* item) const {
     return key_words() == 2 ? signed_of(item[1]) : static_cast<std::int32_t>(item[0]);
 }
@@ -233,9 +272,8 @@ Window::Impl::ItemOrder Window::Impl::order_items(const Slice& slice, std::size_
             case ItemKind::tally:
                 return left != right ? left > right : less(a, b);
             case ItemKind::earliest:
-                return left != right ? left < right : less(a, b);
             case ItemKind::latest:
-                return left != right ? left > right : less(b, a);
+                return column.wins(column.value_of(a), left, column.value_of(b), right, texts);
             default:
                 return column.value_of(a) < column.value_of(b);
         }
