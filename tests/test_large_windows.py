@@ -1,4 +1,4 @@
-"""Windows of so many keys that results are sorted piece by piece, and keys of so many rows that none may stay."""
+"""Windows of so many keys that results are sorted in pieces, and keys of so many rows that none may stay."""
 
 from __future__ import annotations
 
