@@ -486,7 +486,7 @@ std::size_t Track::read_skipped(const Value& value) {
 
 [[gnu::noinline, gnu::cold]] inline bool Track::skip_odd(const Value& value, const char* from,
                                                          const char* stop) {
-    if (stop < from) return false;
+    if (stop <= from) return false;
     const std::string_view text(from, static_cast<std::size_t>(stop - from));
     if (text == last_skipped_) return true;  // producers tell their own name and version in every message
     if (reader_.skip_single(from, stop, stop + kReach, value.cell->edge.depth) != stop) return false;
