@@ -48,7 +48,9 @@ from tests.kafka.topics import Kafka
 
 # Calls that a run of the input is sure to come to.
 CALLS = {"poll": 15, "decode": 15, "window": 15, "produce": 10, "snapshot": 8}
-FEWER_CALLS = 3  # of a step that is once in a checkpoint
+FEWER_CALLS = 2  # of a step that is once in a checkpoint
+# Checkpoints are saved while messages come in: so slow that there is time for several.
+PACE_S = 0.03
 LONGEST_DELAY_S = 0.003
 # Slow enough for something to happen in the middle.
 PAUSE_S = 0.25
@@ -151,7 +153,7 @@ class Case:
     def crash(self) -> Tally:
         """Kill the job at its step."""
         strike = self.strike(CALLS.get(self.step, FEWER_CALLS))
-        if self.wait(self.start(strike=strike)) != -signal.SIGKILL:
+        if self.wait(self.start(strike=strike, pause_s=PACE_S)) != -signal.SIGKILL:
             self.tally.missed += 1
             self.tally.notes.append(f"{self.name}: ended before {strike}")
         if self.draw.random() < 0.5:
