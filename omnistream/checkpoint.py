@@ -213,7 +213,8 @@ def latest(path: str | AnyPath, *, fallback: bool = False) -> AnyPath | None:
         When there are checkpoints, but none that can be used: starting afresh is the operator's choice.
     """
     refused = []
-    for folder in sorted(_folders(place_of(path)), key=_sequence, reverse=True):
+    root = place_of(path)
+    for folder in sorted(_folders(root), key=_sequence, reverse=True):
         try:
             if fallback:
                 load(folder)
@@ -225,7 +226,7 @@ def latest(path: str | AnyPath, *, fallback: bool = False) -> AnyPath | None:
         else:
             return folder
     if refused:
-        raise StateError(f"{path}: no checkpoint can be used: {'; '.join(refused)}")
+        raise StateError(f"{root}: no checkpoint can be used: {'; '.join(refused)}")
     return None
 
 

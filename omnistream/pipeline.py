@@ -26,7 +26,7 @@ from omnistream.errors import MemoryLimitError, StateError
 from omnistream.memory import default_limit_bytes
 from omnistream.migration import check_fits, spec_of
 from omnistream.placement import Placement
-from omnistream.remote import AnyPath
+from omnistream.remote import AnyPath, place_of
 from omnistream.sales import Sales
 from omnistream.schema import Schema
 from omnistream.sink import REJECT_SCHEMA
@@ -392,9 +392,10 @@ class Pipeline:
             When there is none, it is damaged, or it is of another job: the message says what differs.
         """
         if not isinstance(snapshot, Snapshot):
-            folder = latest(snapshot)
+            place = place_of(snapshot)
+            folder = latest(place)
             if folder is None:
-                raise StateError(f"{snapshot}: there is no checkpoint here")
+                raise StateError(f"{place}: there is no checkpoint here")
             snapshot = Snapshot.load(folder)
         check_fits(snapshot.manifest, job)
         pipeline = cls(job, clock, launcher=launcher)

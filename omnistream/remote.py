@@ -43,7 +43,11 @@ class RemotePath:
         try:
             files, path = fs.FileSystem.from_uri(uri)
         except (pa.ArrowException, ValueError, OSError) as error:
-            raise StateError(f"{_shown(uri)}: {error}") from error
+            # A key with a slash that is not escaped is why some cannot be read: it may end at any @.
+            scheme, _, rest = uri.partition("?")[0].partition("://")
+            shown = _shown(f"{scheme}://{rest.rpartition('@')[2]}")
+            # Not `from error`, which may name the keys, too.
+            raise StateError(f"{shown}: {str(error).replace(uri, shown)}") from None
         return cls(files, path.rstrip("/"), _shown(uri))
 
     def __str__(self) -> str:
@@ -53,10 +57,14 @@ class RemotePath:
         return f"RemotePath({self._uri!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RemotePath) and other._uri == self._uri
+        return (
+            isinstance(other, RemotePath)
+            and other._path == self._path
+            and bool(self._files.equals(other._files))
+        )
 
     def __hash__(self) -> int:
-        return hash(self._uri)
+        return hash(self._path)
 
     def __truediv__(self, name: str) -> RemotePath:
         return RemotePath(self._files, f"{self._path}/{name}", f"{self._uri}/{name}")
@@ -125,7 +133,10 @@ def _shown(uri: str) -> str:
     """Return a URI without what is not for a message or a log: keys to it, and options of its filesystem."""
     scheme, _, rest = uri.partition("?")[0].partition("://")
     authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}".rstrip("/")
+    keys, at, host = authority.rpartition("@")
+    if scheme.startswith("abfs"):  # a container may stand there, and a key behind a colon
+        host = keys.partition(":")[0] + at + host
+    return f"{scheme}://{host}{slash}{path}".rstrip("/")
 
 
 def place_of(path: str | AnyPath) -> AnyPath:

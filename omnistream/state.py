@@ -39,7 +39,7 @@ def find(path: str | AnyPath) -> AnyPath:
     folder = latest(place)
     if folder is None:
         raise StateError(
-            f"{path}: there is no checkpoint here; name its folder, or the job's checkpoint.path"
+            f"{place}: there is no checkpoint here; name its folder, or the job's checkpoint.path"
         )
     return folder
 

@@ -199,6 +199,44 @@ def test_a_uri_that_leads_nowhere_is_refused() -> None:
 def test_keys_and_options_are_not_shown() -> None:
     uri = "s3://someone:a%2Fsecret@shop/state/?region=us-east-1&endpoint_override=localhost:9"
     assert str(place_of(uri)) == "s3://shop/state"
+    assert str(place_of("s3://shop/by@hand?region=us-east-1")) == "s3://shop/by@hand"
+    assert str(place_of("abfs://shop:secret@some.dfs.core.windows.net/state")) == (
+        "abfs://shop@some.dfs.core.windows.net/state"
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("nowhere://someone:secret@shop?token=secret", "nowhere://shop"),
+        ("s3://someone:secret@/state", "s3:///state"),
+        ("s3://someone:a secret@shop/state", "s3://shop/state"),
+        ("s3://someone:a/secret@shop/state", "s3://shop/state"),  # a slash of a key is to be written %2F
+    ],
+)
+def test_a_uri_that_is_refused_keeps_its_keys(uri: str, shown: str) -> None:
     with pytest.raises(StateError) as refused:
-        place_of("nowhere://someone:secret@shop?token=1")
-    assert str(refused.value).startswith("nowhere://shop: ")
+        RemotePath.of(uri)
+    assert str(refused.value).startswith(f"{shown}: ")
+    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+
+
+def test_where_nothing_is_found_keys_are_not_shown(tmp_path: Path) -> None:
+    uri = f"file://{tmp_path}/state"
+    job = parse_job({"schema": {"use": "order"}})
+    for look in (state.find, lambda place: Pipeline.restore(place, job)):
+        with pytest.raises(StateError, match=rf"^{re.escape(uri)}: there is no checkpoint here"):
+            look(f"{uri}?token=secret")
+    save(uri, PARTS, {})
+    (tmp_path / "state/0000000001" / MANIFEST).write_bytes(b"{}")
+    with pytest.raises(StateError, match=rf"^{re.escape(uri)}: no checkpoint can be used"):
+        latest(f"{uri}?token=secret")
+
+
+def test_places_are_the_same_where_the_filesystem_is() -> None:
+    here = place_of("s3://shop/state?region=us-east-1")
+    assert place_of("s3://shop/state/?region=us-east-1") == here
+    assert place_of("s3://shop/state?region=us-west-2") != here
+    assert len({here, place_of("s3://shop/state?region=us-east-1")}) == 1
