@@ -94,7 +94,7 @@ class Delivery:
     dirty : bool
         Whether there is anything that the last checkpoint does not have.
     committed : dict of Partition to int
-        The offsets of the last commit.
+        The offsets of the last commit; none since state was last taken back to a snapshot.
     """
 
     def __init__(
@@ -280,6 +280,7 @@ class Delivery:
             self.producer.abort()
             self.producer.begin()
         self.dirty = False
+        self.committed = {}
 
     def _reset(self, partitions: list[Partition]) -> None:
         self.pipeline = Pipeline(self.job)

@@ -145,7 +145,7 @@ class _Run:
         """Whether what was refused has been committed since; a part of it may be again and again."""
         committed, here = self.delivery.committed, self.source.positions
         return all(
-            committed.get(partition, 0) >= offset
+            partition in committed and committed[partition] >= offset
             for partition, offset in self.refused_at.items()
             if partition in here
         )

@@ -453,6 +453,32 @@ def test_results_that_waited_for_a_refused_checkpoint_are_made_again(
     check(results(kafka, job), stream)
 
 
+def test_a_checkpoint_without_new_input_that_is_always_refused_ends_the_run(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of a stream that has fallen silent are something to commit, too."""
+    commit = Delivery.commit
+    refused = 0
+
+    def refused_without_input(self: Delivery, snapshot: str, positions: delivery.Positions) -> None:
+        nonlocal refused
+        if refused or positions == self.committed:
+            refused += 1
+            assert refused <= 3 * run_kafka.MOST_REFUSALS, "the run goes on for ever"
+            raise NotCommittedError("refused, always")
+        commit(self, snapshot, positions)
+
+    monkeypatch.setattr(Delivery, "commit", refused_without_input)
+    topic = kafka.topic()
+    kafka.produce(topic, orders(5, span_ms=400))
+    job = job_of(kafka, topic, tmp_path, source__until=None)
+    job["time"] = {"max_disorder": "0s", "idle_timeout": "300ms"}
+    job["window"] = [{**WINDOW, "size": "1s"}]
+    with pytest.raises(NotCommittedError, match=r"refused, always"):
+        run(job)
+    assert refused == run_kafka.MOST_REFUSALS + 1
+
+
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
     """The deliveries that begin a checkpoint from now on, in the order in which they do."""
     begin = Delivery.begin
