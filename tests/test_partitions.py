@@ -249,6 +249,22 @@ def test_members_go_on_from_the_snapshots_of_other_numbers_of_members() -> None:
     assert got == expected
 
 
+def test_a_partition_that_is_taken_from_a_whole_snapshot_makes_room_for_its_own_keys_alone() -> None:
+    job = replace(JOB, windows=(JOB.windows[0],), derives=())
+    whole, alone = Pipeline(job), Pipeline(job)
+    for partition in range(64):
+        keys = [f"{partition}/{number}" for number in range(500)]
+        sales = [sale(1, 1, partition, event_id=key, order_id=key) for key in keys]
+        whole.push(sales, partition=partition)
+        if partition == 3:
+            alone.push(sales, partition=partition)
+    taken = Pipeline(job)
+    taken.take_partition(whole.snapshot(), "push", 3)
+    assert taken.metrics().groups == alone.metrics().groups == 500
+    sizes = [each.metrics().windows["sales"]["bytes"] for each in (taken, alone)]
+    assert sizes[0] <= 2 * sizes[1]
+
+
 def test_what_cannot_be_taken_is_refused() -> None:
     pipeline = Pipeline(JOB)
     pipeline.push([sale(70, 1, 0)], source="orders", partition=0)

@@ -234,7 +234,9 @@ Status Window::Impl::restore_groups(const Batch& groups, std::int32_t from, std:
             // Rows of a slice stand together: its table grows once.
             const auto* past = std::find_if(starts_ms + begin, starts_ms + groups.rows,
                                             [&](std::int64_t start) { return start != starts_ms[begin]; });
-            slice->groups.reserve(static_cast<std::size_t>(past - (starts_ms + begin)));
+            const auto rows = all ? past - (starts_ms + begin)
+                                  : std::count(owners + begin, owners + (past - starts_ms), from);
+            slice->groups.reserve(static_cast<std::size_t>(rows));
         }
         if (slice->start_ms != starts_ms[begin] || slice->final_ms <= closed_ms)
             return {Code::state, "the window snapshot has a window that cannot be open, from " +
