@@ -159,7 +159,9 @@ bool Window::Impl::add_items(const Run& run, std::size_t number) {
         if (in_sessions())
             item[column.next_word()] = std::exchange(words[column.head], found[i] + std::uint64_t{1});
     }
-    if (column.keeps_one() && set.rows.size() >= 2 * set.kept + kFewItems) prune_items(run.slice, number);
+    // A prune looks at all items and all groups, so about as many items must have come since the last.
+    if (column.keeps_one() && set.rows.size() >= std::max(2 * set.kept, run.slice->groups.size()) + kFewItems)
+        prune_items(run.slice, number);
     return fits;
 }
 
