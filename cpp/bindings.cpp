@@ -506,6 +506,7 @@ PYBIND11_MODULE(_core, m) {
                  const Column* const texts = batch.find(column);
                  if (texts == nullptr || texts->type != Type::string)
                      throw py::key_error("no text column '" + column + "'");
+                 const py::gil_scoped_release release;
                  std::vector<std::pair<std::string_view, std::int64_t>> counts;  // of a few different ones
                  for (std::int64_t row = 0; row < batch.rows; ++row) {
                      const std::string_view text = texts->text(row);

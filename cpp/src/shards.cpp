@@ -234,13 +234,11 @@ Status merge(const std::vector<std::shared_ptr<Batch>>& batches, const std::vect
     out->rows = static_cast<std::int64_t>(order.size());
     for (std::size_t i = 0; i < batches.front()->columns.size(); ++i)
         out->columns.push_back(gather(batches, i, order));
-    out->row_message.resize(order.size());
     out->row_owner.reserve(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) {
-        out->row_message[i] = static_cast<std::int32_t>(i);
-        const Batch& from = *batches[order[i].batch];
+    for (const Place& place : order) {
+        const Batch& from = *batches[place.batch];
         out->row_owner.push_back(
-            from.row_owner.empty() ? from.owner : from.row_owner[static_cast<std::size_t>(order[i].row)]);
+            from.row_owner.empty() ? from.owner : from.row_owner[static_cast<std::size_t>(place.row)]);
     }
     *merged = std::move(out);
     return {};
