@@ -1,4 +1,4 @@
-// Errors are codes inside the core; they become Python exceptions in bindings.cpp and nowhere else.
+// Errors are codes inside the core; they become Python exceptions in cpp/bindings and nowhere else.
 #pragma once
 
 #include <string>

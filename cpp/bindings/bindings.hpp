@@ -1,12 +1,11 @@
-// What the two binding files share.
+// What every binding does: exceptions out of Status, and work without the GIL. Then one function for each
+// file beside this one, which binds its part of the core.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <string>
-#include <utility>
 
-#include "omnistream/arrow_abi.hpp"
 #include "omnistream/status.hpp"
 
 namespace py = pybind11;
@@ -28,14 +27,19 @@ void without_gil(Work&& work) {
     check(status);
 }
 
-// An Arrow array or record batch, and the capsules that own it until it is moved out.
-struct Imported {
-    py::object schema_owner, array_owner;
-    ArrowSchema* schema;
-    ArrowArray* array;
-};
-Imported arrow_array(const py::object& object);
-
+void bind_batches(py::module_& m);
+void bind_dictionaries(py::module_& m);
+void bind_rejects(py::module_& m);
 void bind_kafka(py::module_& m);
+void bind_messages(py::module_& m);
+void bind_decode(py::module_& m);
+void bind_avro(py::module_& m);
+void bind_encode(py::module_& m);
+void bind_clean(py::module_& m);
+void bind_sales(py::module_& m);
+void bind_window(py::module_& m);
+void bind_shards(py::module_& m);
+void bind_derive(py::module_& m);
+void bind_generate(py::module_& m);
 
 }  // namespace omnistream::python

@@ -1,8 +1,10 @@
 // Kafka for Python: omnistream/source/kafka.py and omnistream/sink/kafka.py are its users.
+#include "omnistream/kafka.hpp"
+
 #include <pybind11/stl.h>
 
+#include "arrow.hpp"
 #include "bindings.hpp"
-#include "omnistream/kafka.hpp"
 
 namespace omnistream::python {
 namespace {
