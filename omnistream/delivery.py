@@ -26,17 +26,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from omnistream import _core
 from omnistream.checkpoint import Snapshot, latest, prune, remove
 from omnistream.errors import NotCommittedError, SourceError, StateError
-from omnistream.pipeline import Pipeline
+from omnistream.pipeline import Outputs, Pipeline
 from omnistream.remote import AnyPath, place_of
 from omnistream.sink.kafka import Producer, member_of
 from omnistream.source.kafka import COMMITTED_MS, KafkaSource, Partition
@@ -52,7 +50,6 @@ RETIRE_MS = 2_000
 # Results that wait for a checkpoint to be saved; with more of them, input waits, too.
 HELD_BYTES = 64 * 1024 * 1024
 
-Outputs = Mapping[str, Sequence[pa.RecordBatch]]
 Positions = dict[Partition, int]
 
 
@@ -308,7 +305,8 @@ class Delivery:
                 offsets[partition] = self.source.first_offset(partition)
             self.pipeline.declare_partition(*partition)
         self._empty = self._empty and not partitions
-        log.info("reading %s", ", ".join(f"{each} from {offset}" for each, offset in offsets.items()))
+        if offsets:  # the group may give none
+            log.info("reading %s", ", ".join(f"{each} from {offset}" for each, offset in offsets.items()))
         return offsets
 
     def _committed(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from omnistream.pipeline import Outputs
 from omnistream.sink import Mode, Sink, open_dead_letter, open_sink
 from omnistream.sink.stdout import StdoutSink
 from omnistream.spec import REJECTS, JobSpec
@@ -67,7 +68,7 @@ def all_sinks(sinks: Sinks) -> Iterator[Sink]:
         yield from group
 
 
-def write_outputs(outputs: Mapping[str, Sequence[pa.RecordBatch]], sinks: Sinks) -> None:
+def write_outputs(outputs: Outputs, sinks: Sinks) -> None:
     """Hand each batch to the sinks of its output."""
     for output, batches in outputs.items():
         for sink in sinks.get(output, ()):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from omnistream.delivery import Delivery, Outputs
+from omnistream.delivery import Delivery
 from omnistream.errors import NotCommittedError, SourceError
 from omnistream.idleness import Idleness
 from omnistream.outputs import all_sinks, open_job_producer, open_sinks, paths_of, write_outputs
+from omnistream.pipeline import Outputs
 from omnistream.run_result import PROGRESS_INTERVAL_S, Progress, RunResult, partition_progress
 from omnistream.sink import Mode
 from omnistream.source.kafka import KafkaSource, Partition
