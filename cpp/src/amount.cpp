@@ -1,10 +1,9 @@
 // A line's amount: quantity x unit_price x (1 - discount), exact, rounded half-even once.
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
-#include <string_view>
 #include <utility>
 
+#include "isa.hpp"
 #include "omnistream/column_writer.hpp"
 #include "omnistream/window.hpp"
 
@@ -194,10 +193,8 @@ bool put_block_plain(const Factors& factors, std::int64_t first, std::size_t cou
 
 PutBlock fastest_put_block() {
 #if defined(__x86_64__)
-    const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
     __builtin_cpu_init();
-    if ((forced == nullptr || std::string_view(forced) == "avx512") && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512dq"))
+    if (wants_isa("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
         return put_block_avx512;
 #endif
     return put_block_plain;

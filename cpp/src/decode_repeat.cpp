@@ -1,9 +1,9 @@
 #include "decode_repeat.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <string_view>
+
+#include "isa.hpp"
 
 namespace omnistream {
 namespace {
@@ -16,10 +16,8 @@ constexpr std::size_t kBlock = 32;  // of a string, copied at once
 #if defined(__x86_64__)
 bool has_avx2() {
     static const bool has = [] {
-        const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
         __builtin_cpu_init();
-        return (forced == nullptr || std::string_view(forced) != "portable") &&
-               __builtin_cpu_supports("avx2") != 0;
+        return wants_isa("avx2") && __builtin_cpu_supports("avx2") != 0;
     }();
     return has;
 }

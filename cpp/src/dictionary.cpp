@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 #include <limits>
 #include <new>
 #include <string>
 #include <utility>
 
+#include "isa.hpp"
 #include "omnistream/hash.hpp"
 
 #if defined(__x86_64__)
@@ -214,10 +214,8 @@ OMNISTREAM_AVX512 void Dictionary::prepare_avx512(const Text* texts, std::size_t
 
 Dictionary::EncodeMany Dictionary::fastest_encode() {
 #if defined(__x86_64__)
-    const char* const forced = std::getenv("OMNISTREAM_FORCE_ISA");
-    const bool allowed = forced == nullptr || std::string_view(forced) == "avx512";
     __builtin_cpu_init();
-    if (allowed && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+    if (wants_isa("avx512") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("bmi2"))
         return {&Dictionary::encode_near_avx512, &Dictionary::prepare_avx512};
 #endif
