@@ -286,6 +286,12 @@ void Window::Impl::Frozen::write_block(const FrozenSlice& slice, Block* block,
         }
     }
     for (const Accumulator& accumulator : accumulators) {
+        if (accumulator.add == Add::items && items[accumulator.items].keeps_one()) {
+            // Of items one is written; how many others are still there does not show.
+            std::int64_t* lanes = (column++)->put_block(count);
+            for (std::size_t i = 0; i < count; ++i) lanes[i] = block->words[i][accumulator.word] != 0;
+            continue;
+        }
         put_words(accumulator.word);
         if (accumulator.add == Add::squares) put_words(accumulator.word + 1);
     }
