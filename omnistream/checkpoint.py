@@ -148,7 +148,7 @@ def save(
         The folder of this checkpoint.
     """
     root = place_of(path)
-    with _as_state_error(root):
+    with as_state_error(root):
         if isinstance(root, Path):
             root.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(root)
@@ -182,7 +182,7 @@ def load(checkpoint: str | AnyPath) -> tuple[Parts, dict[str, Any]]:
         Names the file and what is wrong with it. Damaged state is never returned.
     """
     folder = place_of(checkpoint)
-    with _as_state_error(folder):
+    with as_state_error(folder):
         document = _read_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
         parts: Parts = {}
         for name, entry in document["parts"].items():
@@ -210,17 +210,22 @@ def latest(path: str | AnyPath, *, fallback: bool = False) -> AnyPath | None:
     Raises
     ------
     StateError
-        When there are checkpoints, but none that can be used: starting afresh is the operator's choice.
+        When there are checkpoints, but none that can be used: starting afresh is the operator's choice. When
+        one cannot be read now: whoever went on from an older one would do again what is done.
     """
     refused = []
     root = place_of(path)
-    for folder in sorted(_folders(root), key=_sequence, reverse=True):
+    with as_state_error(root):
+        folders = sorted(_folders(root), key=_sequence, reverse=True)
+    for folder in folders:
         try:
             if fallback:
                 load(folder)
             else:
                 _check_complete(folder)
         except StateError as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise
             refused.append(str(error))
             log.warning("passing over checkpoint %s: %s", folder, error)
         else:
@@ -241,7 +246,7 @@ def prune(path: str | AnyPath, keep: int, named: Collection[str] = ()) -> list[A
     root = place_of(path)
     removed: list[AnyPath] = []
     complete = 0
-    with _as_state_error(root):
+    with as_state_error(root):
         for folder in sorted(_folders(root), key=_sequence, reverse=True):
             if folder.name in named:
                 continue
@@ -264,7 +269,7 @@ def remove(path: str | AnyPath, but: Collection[str] = ()) -> None:
     Whoever dies in the middle leaves the newest: from an older one, what is done would be done again.
     """
     root = place_of(path)
-    with _as_state_error(root):
+    with as_state_error(root):
         _remove_unfinished(root)
         for folder in sorted(_folders(root), key=_sequence):
             if folder.name not in but:
@@ -404,7 +409,7 @@ def _sequence(folder: AnyPath) -> int:
 
 def _check_complete(folder: AnyPath) -> None:
     """Check that the manifest is sound and every file has its size, without reading the parts."""
-    with _as_state_error(folder):
+    with as_state_error(folder):
         document = _read_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
         for name, entry in document["parts"].items():
             file = folder / _file_name(name)
@@ -460,7 +465,8 @@ def _sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def _as_state_error(place: AnyPath) -> Iterator[None]:
+def as_state_error(place: AnyPath) -> Iterator[None]:
+    """Turn what the filesystem of a place says into a `StateError` that names the place."""
     try:
         yield
     except FileNotFoundError as error:

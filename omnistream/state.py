@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from omnistream.checkpoint import MANIFEST, Snapshot, latest
+from omnistream.checkpoint import MANIFEST, Snapshot, as_state_error, latest
 from omnistream.errors import StateError
 from omnistream.remote import AnyPath, place_of
 
@@ -34,8 +34,9 @@ def find(path: str | AnyPath) -> AnyPath:
         When there is none, or none that can be used.
     """
     place = place_of(path)
-    if (place / MANIFEST).exists():
-        return place
+    with as_state_error(place):
+        if (place / MANIFEST).exists():
+            return place
     folder = latest(place)
     if folder is None:
         raise StateError(

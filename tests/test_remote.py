@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -233,6 +235,53 @@ def test_where_nothing_is_found_keys_are_not_shown(tmp_path: Path) -> None:
     (tmp_path / "state/0000000001" / MANIFEST).write_bytes(b"{}")
     with pytest.raises(StateError, match=rf"^{re.escape(uri)}: no checkpoint can be used"):
         latest(f"{uri}?token=secret")
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_what_cannot_be_read_now_is_not_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fallback: bool
+) -> None:
+    """From an older one, a job would do again what the newest says is done."""
+    save(store.uri, PARTS, {})
+    newest = save(store.uri, PARTS, {})
+    whole = RemotePath.read_bytes
+
+    def throttled(self: RemotePath) -> bytes:
+        if str(self).startswith(str(newest)):
+            raise OSError("slow down")
+        return whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemotePath, "read_bytes", throttled)
+        with pytest.raises(StateError, match="slow down"):
+            latest(store.uri, fallback=fallback)
+    assert latest(store.uri, fallback=fallback) == newest
+
+
+class Closed(BaseHTTPRequestHandler):
+    """A store that lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_store_that_lets_nobody_in_is_an_error_of_the_state() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            at = f"endpoint_override=127.0.0.1:{server.server_address[1]}&scheme=http&region=us-east-1"
+            uri = f"s3://someone:secret@shop/state?{at}"
+            for ask in (latest, remove, state.find, load, lambda place: save(place, PARTS, {})):
+                with pytest.raises(StateError, match=r"^s3://shop/state: .*ACCESS_DENIED"):
+                    ask(uri)
+        finally:
+            server.shutdown()
 
 
 def test_places_are_the_same_where_the_filesystem_is() -> None:
