@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from omnistream import _core
-from omnistream.checkpoint import Snapshot, latest, prune, remove
+from omnistream.checkpoint import Snapshot, as_state_error, latest, prune, remove
 from omnistream.errors import NotCommittedError, SourceError, StateError
 from omnistream.pipeline import Outputs, Pipeline
 from omnistream.remote import AnyPath, place_of
@@ -362,7 +362,9 @@ class Delivery:
     def _load(self, name: str, partition: Partition) -> tuple[Snapshot, AnyPath]:
         member, _, number = name.partition("/")
         folder = self._folder(member) / number
-        if not folder.is_dir():
+        with as_state_error(folder):
+            found = folder.is_dir()
+        if not found:
             raise StateError(
                 f"{folder}: is missing, and the committed offset of {partition} names it: bring it back "
                 "(members need one checkpoint.path), or reset the group's offsets to begin with no state"

@@ -334,9 +334,12 @@ def test_offsets_that_an_operator_has_reset_mean_no_state(
     assert run(job).metrics.messages == len(stream)
 
 
-def test_a_snapshot_that_is_gone_is_named(kafka: Kafka, source: str, tmp_path: Path) -> None:
-    job = job_of(kafka, source, tmp_path)
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_snapshot_that_is_gone_is_named(kafka: Kafka, source: str, tmp_path: Path, scheme: str) -> None:
+    job = job_of(kafka, source, tmp_path, checkpoint__path=f"{scheme}{tmp_path}/state")
     run(job, until=lambda metrics: metrics.messages > 0)
+    read = run(job, until=lambda metrics: metrics.messages > 5_000).metrics.messages
+    assert read > 5_000  # the ledger goes on, from the snapshot
     (tmp_path / "state").rename(tmp_path / "elsewhere")
     with pytest.raises(OmnistreamError, match=r"state/0/\d+: is missing, and the committed offset of"):
         run(job)
