@@ -14,7 +14,7 @@ A checkpoint (`Delivery.begin`, and `Delivery.settle` once it is saved)::
                Exactly once, results wait meanwhile: they belong to the next transaction
     commit     the offsets of the snapshot, each with its name as metadata:
                at least once: to the group; exactly once: into the transaction, which is then committed
-    retire     snapshots that no committed offset names are removed
+    retire     snapshots that no committed offset names are removed, in the other thread, too
 
 So a committed offset always names a snapshot that is there. Who gets a partition (`Delivery.assigned`) reads
 the committed offset, takes the state of just that snapshot and goes on from there; whatever was done after it
@@ -82,7 +82,7 @@ class Delivery:
         None when no sink is Kafka.
     results : Results
     saver : Executor
-        The thread that saves snapshots, one at a time.
+        The thread that saves snapshots and removes them, one at a time.
 
     Attributes
     ----------
@@ -200,12 +200,18 @@ class Delivery:
         self.committed = dict(positions)
 
     def retire(self) -> None:
-        """Remove this member's snapshots that are older than the newest and that nobody will ask for.
+        """Have this member's snapshots removed that are older than the newest and that nobody will ask for.
 
         A partition that has gone to another member names the snapshot it went with until that member commits.
         """
         if (asked_for := self._asked_for()) is not None:
+            self._saver.submit(self._remove_old, asked_for)
+
+    def _remove_old(self, asked_for: set[str]) -> None:
+        try:
             prune(self._folder(self._member), KEPT_SNAPSHOTS, asked_for)
+        except StateError as error:  # the next checkpoint tries again
+            log.warning("old snapshots stay for now: %s", error)
 
     def finish(self) -> None:
         """Commit after the end of the input: every window is closed, so there is no state to keep."""
@@ -217,7 +223,7 @@ class Delivery:
         self.commit("", self.source.positions)
         self.dirty = False
         if (asked_for := self._asked_for()) is not None:
-            remove(self._folder(self._member), asked_for)
+            self._saver.submit(remove, self._folder(self._member), asked_for).result()
 
     def _asked_for(self) -> set[str] | None:
         """Return those of this member's snapshots that committed offsets name, besides the newest.

@@ -423,6 +423,34 @@ def test_input_goes_on_while_a_checkpoint_is_saved(
     check(results(kafka, job), stream)
 
 
+def test_input_goes_on_while_old_snapshots_are_removed(
+    kafka: Kafka, source: str, stream: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of an object store takes a request for each of their files."""
+    poll, prune = KafkaSource.poll, delivery.prune
+    removing, read_on = threading.Event(), threading.Event()
+
+    def slow_prune(*arguments: Any) -> Any:
+        removing.set()
+        assert read_on.wait(WAIT_S), "input has not gone on"
+        return prune(*arguments)
+
+    def noted_poll(self: KafkaSource) -> Any:
+        blocks = poll(self)
+        if removing.is_set() and blocks:
+            read_on.set()
+        return blocks
+
+    monkeypatch.setattr(source_kafka, "MESSAGES_PER_POLL", 200)
+    monkeypatch.setattr(delivery, "prune", slow_prune)
+    monkeypatch.setattr(KafkaSource, "poll", noted_poll)
+    job = job_of(kafka, source, tmp_path, checkpoint__interval="1ms")
+    assert run(job).metrics.messages == len(stream)
+    assert read_on.is_set()
+    assert list((tmp_path / "state/0").iterdir()) == []
+    check(results(kafka, job), stream)
+
+
 @pytest.mark.parametrize("held_bytes", [0, 1 << 30])
 def test_results_that_waited_for_a_refused_checkpoint_are_made_again(
     kafka: Kafka,
