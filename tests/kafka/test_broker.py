@@ -98,11 +98,11 @@ def test_three_nodes_do_without_one(three_nodes: Kafka) -> None:
 
 def test_no_broker_outlives_its_test_run(kafka: Kafka, own_cluster: Cluster) -> None:
     program = """
-        import os, time
+        import os, signal
         from tests.kafka.broker import Cluster
         with Cluster() as cluster:
             print(cluster.nodes[0].process.pid, cluster.folder, flush=True)
-            time.sleep(600)
+            signal.pause()
     """
     run = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from omnistream import _core, delivery, run_kafka
 from omnistream.checkpoint import Snapshot
-from omnistream.delivery import Delivery
+from omnistream.delivery import Delivery, Outputs
 from omnistream.errors import NotCommittedError, OmnistreamError, SinkError, SourceError
 from omnistream.job import parse_job
 from omnistream.pipeline import Metrics, Pipeline
@@ -367,7 +367,7 @@ def test_a_last_commit_that_is_refused_is_done_again(
         nonlocal calls
         calls += 1
         if calls == 1:
-            time.sleep(3)  # the group goes on without this member meanwhile
+            wait_for(lambda: not kafka.members(job["job"]["name"]))  # the group goes on without this one
         finish(self)
 
     monkeypatch.setattr(run_kafka._Run, "finish", late_at_first)
@@ -460,12 +460,18 @@ def test_results_that_waited_for_a_refused_checkpoint_are_made_again(
     monkeypatch: pytest.MonkeyPatch,
     held_bytes: int,
 ) -> None:
-    save, commit = Delivery.save, Delivery.commit
+    save, write, commit = Delivery.save, Delivery.write, Delivery.commit
+    waiting = threading.Event()
     refused = 0
 
     def slow_save(self: Delivery, snapshot: Snapshot) -> str:
-        time.sleep(0.2)
+        assert waiting.wait(WAIT_S), "no results have come"
         return save(self, snapshot)
+
+    def noted_write(self: Delivery, outputs: Outputs) -> None:
+        if self.saving:
+            waiting.set()
+        write(self, outputs)
 
     def refused_once(self: Delivery, *arguments: Any) -> None:
         nonlocal refused
@@ -477,6 +483,7 @@ def test_results_that_waited_for_a_refused_checkpoint_are_made_again(
     monkeypatch.setattr(source_kafka, "MESSAGES_PER_POLL", 200)
     monkeypatch.setattr(delivery, "HELD_BYTES", held_bytes)
     monkeypatch.setattr(Delivery, "save", slow_save)
+    monkeypatch.setattr(Delivery, "write", noted_write)
     monkeypatch.setattr(Delivery, "commit", refused_once)
     job = job_of(kafka, source, tmp_path, checkpoint__interval="1ms")
     assert run(job).metrics.messages == len(stream)
@@ -617,7 +624,7 @@ def test_a_second_process_of_a_name_shuts_out_the_first(endless: dict[str, Any],
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("step", ["assigned", "revoked", "lost"])
 def test_an_error_while_the_group_waits_for_an_answer_ends_the_run(
-    endless: dict[str, Any], members: Any, monkeypatch: pytest.MonkeyPatch, step: str
+    kafka: Kafka, endless: dict[str, Any], members: Any, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def fails(*_: Any) -> None:
         raise SinkError("no answer")
@@ -626,7 +633,7 @@ def test_an_error_while_the_group_waits_for_an_answer_ends_the_run(
 
     def poll_unless_silent(source: KafkaSource) -> Any:
         if silent.is_set():
-            time.sleep(9)
+            wait_for(lambda: not kafka.members(endless["job"]["name"]))
         return poll(source)
 
     if step == "lost":  # the group goes on without a member that does not poll

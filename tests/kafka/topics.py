@@ -175,6 +175,11 @@ class Kafka:
                 if part.offset >= 0
             }
 
+    def members(self, group: str) -> int:
+        """Return how many members a consumer group has."""
+        admin = AdminClient(self.client)  # which must outlive its answers
+        return len(admin.describe_consumer_groups([group])[group].result(30).members)
+
 
 @contextmanager
 def closing_consumer(settings: Mapping[str, object]) -> Iterator[Consumer]:
