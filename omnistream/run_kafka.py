@@ -57,7 +57,7 @@ class _Run:
 
     def run(self) -> RunResult:
         with ThreadPoolExecutor(1, "omnistream-checkpoint") as saver, ExitStack() as on_failure:
-            # The source is closed first, so that others take over before the sinks are gone.
+            # Whatever fails from here on, the group is left, so that others take over at once.
             on_failure.callback(self.source.close)
             # Transactions that an earlier process left open end here, before committed offsets are read.
             producer = open_job_producer(self.job)
