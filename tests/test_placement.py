@@ -18,7 +18,7 @@ from omnistream.kernels.launch import HostLauncher
 from omnistream.pipeline import Metrics, Pipeline
 from omnistream.placement import LAUNCHER_VARIABLE
 from omnistream.run import run_job
-from tests.test_pipeline import DAILY, RULES, SALES
+from tests.pipeline_jobs import DAILY, RULES, SALES
 from tests.test_run import orders, shop, written
 
 __all__ = ["orders"]  # a fixture

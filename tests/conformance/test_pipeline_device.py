@@ -21,10 +21,9 @@ from omnistream.job import JobSpec, parse_job
 from omnistream.pipeline import Pipeline
 from omnistream.spec import REJECTS
 from tests.engines import driver_launchers
-from tests.test_pipeline import (
+from tests.pipeline_jobs import GOOD, JOBS, iso, order_job, streams
+from tests.pipeline_runs import (
     FORMS,
-    GOOD,
-    JOBS,
     NOW_MS,
     PLACES,
     Run,
@@ -32,12 +31,9 @@ from tests.test_pipeline import (
     check_restored,
     cut,
     in_order,
-    iso,
     meaning,
     new_pipeline,
-    order_job,
     run,
-    streams,
 )
 
 LAUNCHERS = st.sampled_from(driver_launchers())
