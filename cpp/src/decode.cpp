@@ -24,7 +24,8 @@ const std::vector<Isa>& usable_isas() {
         const bool avx2 =
             __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
         if (avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi2"))
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi2") &&
+            __builtin_cpu_supports("gfni"))
             found.push_back({"avx512", avx512::make_kernel});
         if (avx2) found.push_back({"avx2", avx2::make_kernel});
 #elif defined(__aarch64__)

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define OMNI_ISA avx512
-OMNI_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2,lzcnt,popcnt")
+OMNI_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,gfni,avx2,bmi,bmi2,lzcnt,popcnt")
 #include "simd_avx512.hpp"
 // The decoder, written once:
 #include "decode_blocks.hpp"

@@ -160,4 +160,17 @@ inline bool short_number(const char** p, int scale, std::int64_t* value) {
     return true;
 }
 
+// Of 64 bytes those that a backslash escapes: from the second on every other one of a run of backslashes and
+// the byte behind it. `escaped`: whether the first is, then whether the one behind them is.
+[[gnu::always_inline]] inline std::uint64_t escapes(std::uint64_t backslashes, std::uint64_t* escaped) {
+    constexpr std::uint64_t kEven = 0x5555555555555555;
+    const std::uint64_t runs = backslashes & ~*escaped;
+    const std::uint64_t starts = runs & ~(runs << 1);
+    const std::uint64_t from_even = runs & ~(runs + (starts & kEven));  // adding ends a run behind it
+    const std::uint64_t from_odd = runs & ~from_even;
+    const std::uint64_t out = (from_even << 1 & ~kEven) | (from_odd << 1 & kEven) | *escaped;
+    *escaped = from_odd >> 63;
+    return out;
+}
+
 }  // namespace omnistream::json

@@ -3,6 +3,7 @@
 #include "simd_columns_avx512.hpp"
 #include "simd_four_avx512.hpp"
 #include "simd_number_x86.hpp"
+#include "simd_planes_avx512.hpp"
 
 namespace omnistream::OMNI_ISA {
 
@@ -202,6 +203,8 @@ struct Simd {
         return are_four_scalars(text, stops, sizes);
     }
     using Columns = SixteenColumns;
+    using Eight = EightBlocks;
+    static constexpr bool kSeesPlanes = true;
     static constexpr std::size_t kTogether = 4;
 };
 

@@ -100,6 +100,7 @@ struct Simd {
 
     using Columns = SixteenColumns;
     struct Times {};
+    static constexpr bool kSeesPlanes = false;   // of eight blocks of 64 bytes
     static constexpr std::size_t kTogether = 1;  // values of a column that are read at once
 
     static void copy(char* to, const char* from) { std::memcpy(to, from, kWidth); }

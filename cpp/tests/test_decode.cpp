@@ -686,6 +686,43 @@ void test_nothing_is_read_behind_the_end() {
     }
 }
 
+// Escapes, characters of several bytes and faults at every place of a block of 64 bytes and of eight of them,
+// where most blocks hold some.
+void test_unusual_blocks() {
+    const std::vector<std::string> unusual = {R"(\/)",
+                                              R"(\\)",
+                                              R"(\\\")",
+                                              R"(\u00e9)",
+                                              R"(\ud83d\ude00)",
+                                              R"(\x)",
+                                              R"(\\\x)",
+                                              "\"",
+                                              "\\\"",
+                                              "\t",
+                                              "深圳市",
+                                              "\xf0\x9f\x98\x80",
+                                              "\xe6\xb7",
+                                              "\xed\xa0\x80",
+                                              "\x80",
+                                              "\x01",
+                                              std::string(130, '\\'),
+                                              std::string(257, '\\')};
+    std::vector<std::string> texts;
+    for (std::size_t pad = 0; pad < 70; ++pad)
+        for (const std::string& one : unusual)
+            texts.push_back(R"({"id":"深\/)" + std::string(pad, 'x') + R"(","u":"圳\\)" + one +
+                            R"(","v":[-1.5,true],"qty":)" + std::to_string(pad) + "}");
+    const Texts all(texts.begin(), texts.end());
+    CHECK(force_decode_isa("portable").ok());
+    const Outcome expected = carefully(flat(), all);
+    CHECK(expected.counts.rejected != 0 && 2 * expected.counts.decoded > expected.counts.messages);
+    on_every_isa([&] {
+        same(expected, messages(flat(), all), decode_isa() + " where most is unusual");
+        const Outcome found = lines(flat(), joined(all));
+        CHECK(found.columns == expected.columns && found.rejects == expected.rejects);
+    });
+}
+
 // More messages than dictionaries are encoded at once, more rows than the lanes begin with, longer strings
 // than a vector: alone and shorter, in any order.
 void test_many_messages() {
@@ -818,6 +855,7 @@ int main() {
     test_line_feeds_are_not_learnt_for_lines();
     test_split_invariance();
     test_nothing_is_read_behind_the_end();
+    test_unusual_blocks();
     test_many_messages();
     test_runs_that_break();
     test_mixed_layouts();
