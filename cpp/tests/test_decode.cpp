@@ -723,6 +723,29 @@ void test_unusual_blocks() {
     });
 }
 
+// A character cut in front of plain text, where most is unusual: as lines, each message is cut one byte
+// further behind a multiple of 512.
+void test_cut_characters() {
+    std::vector<std::string> texts;
+    for (std::size_t i = 0; i < 256; ++i) {
+        std::string text = R"({"id":")" + std::string(99, 'x');
+        for (int j = 0; j < 300; ++j) text += "深";
+        text += i % 2 == 0 ? "\xe6\xb7" : "xx";
+        CHECK(text.size() == 2 * 512 - 16);
+        texts.push_back(text + std::string(518, 'x') + R"(","qty":1})");
+        CHECK(texts.back().size() + 1 == 3 * 512 + 1);
+    }
+    const Texts all(texts.begin(), texts.end());
+    CHECK(force_decode_isa("portable").ok());
+    const Outcome expected = carefully(flat(), all);
+    CHECK(expected.counts.rejected != 0);
+    on_every_isa([&] {
+        const Outcome found = lines(flat(), joined(all));
+        CHECK(found.columns == expected.columns && found.rejects == expected.rejects);
+        CHECK(decode_isa() == "portable" || found.counts.speculated > found.counts.decoded / 2);
+    });
+}
+
 // More messages than dictionaries are encoded at once, more rows than the lanes begin with, longer strings
 // than a vector: alone and shorter, in any order.
 void test_many_messages() {
@@ -856,6 +879,7 @@ int main() {
     test_split_invariance();
     test_nothing_is_read_behind_the_end();
     test_unusual_blocks();
+    test_cut_characters();
     test_many_messages();
     test_runs_that_break();
     test_mixed_layouts();
