@@ -2,8 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = $(wildcard cpp/*.cpp cpp/src/* cpp/include/omnistream/* cpp/tests/* tests/fuzz/*.cpp kernels/* kernels/host/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
-CPP = $(wildcard cpp/*.cpp cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/*/*.cpp kernels/*.cu kernels/*.cuh kernels/host/*.hpp)
+SOURCES = $(wildcard cpp/bindings/* cpp/src/* cpp/include/omnistream/* cpp/tests/* tests/fuzz/*.cpp kernels/* kernels/host/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
+CPP = $(wildcard cpp/bindings/* cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/*/*.cpp kernels/*.cu kernels/*.cuh kernels/host/*.hpp)
 # Peers of the benchmarks that the package does not name.
 PYSIMDJSON = pysimdjson==7.0.2
 CHDB = 'chdb>=3,<5'
