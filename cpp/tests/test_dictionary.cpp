@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
+#include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "check.hpp"
+#include "omnistream/codes.hpp"
 #include "omnistream/dictionary.hpp"
 
 using namespace omnistream;
@@ -164,6 +167,26 @@ void refused_restores() {
     CHECK(Dictionary().restore(Dictionary().to_column("value")).ok());
 }
 
+void byte_order_as_texts_come() {
+    Dictionary dictionary;
+    ByteOrder order;
+    std::mt19937_64 random(5);
+    for (int round = 0; round < 20; ++round) {
+        for (std::uint64_t i = random() % 50; i > 0; --i) {
+            std::string text(random() % 12, 'k');
+            for (char& letter : text)
+                if (random() % 3 == 0) letter = static_cast<char>(random());
+            dictionary.encode(text);
+        }
+        std::set<std::string_view> sorted;
+        for (std::int32_t code = 0; code < dictionary.size(); ++code) sorted.insert(dictionary.value(code));
+        std::int32_t rank = 0;
+        const std::vector<std::int32_t>& ranks = order.ranks(dictionary);
+        for (const std::string_view text : sorted)
+            CHECK(ranks[static_cast<std::size_t>(dictionary.find(text))] == rank++);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -171,6 +194,7 @@ int main() {
     against_unordered_map();
     at_the_end_of_memory();
     rank_orders_by_bytes();
+    byte_order_as_texts_come();
     refused_restores();
     return report("dictionary");
 }
