@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = $(wildcard cpp/bindings/* cpp/src/* cpp/include/omnistream/* cpp/tests/* tests/fuzz/*.cpp kernels/* kernels/host/* omnistream/* omnistream/*/*) CMakeLists.txt pyproject.toml
-CPP = $(wildcard cpp/bindings/* cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/*/*.cpp kernels/*.cu kernels/*.cuh kernels/host/*.hpp)
+CPP = $(wildcard cpp/bindings/* cpp/src/*.cpp cpp/src/*.hpp cpp/include/omnistream/*.hpp cpp/tests/* tests/fuzz/*.cpp bench/*/*.cpp bench/*/*.hpp kernels/*.cu kernels/*.cuh kernels/host/*.hpp)
 # Peers of the benchmarks that the package does not name.
 PYSIMDJSON = pysimdjson==7.0.2
 CHDB = 'chdb>=3,<5'
@@ -98,8 +98,8 @@ build/bench-decode/simdjson.cpp: $(VENV)/.venv
 	tar -xzf build/bench-decode/pysimdjson-*.tar.gz -C build/bench-decode --strip-components=2 --wildcards '*/simdjson/simdjson.h' '*/simdjson/simdjson.cpp'
 	touch $@
 
-build/bench-decode/simdjson_peer: bench/decode/simdjson_peer.cpp build/bench-decode/simdjson.cpp
-	$(CXX) -O3 -march=native -std=c++20 -Ibuild/bench-decode $^ -o $@
+build/bench-decode/simdjson_peer: bench/decode/simdjson_peer.cpp build/bench-decode/simdjson.cpp $(wildcard bench/decode/*.hpp)
+	$(CXX) -O3 -march=native -std=c++20 -Ibuild/bench-decode $(filter %.cpp,$^) -o $@
 
 # Arrow and JSON to closed windows, against engines and hand-written tables. Last line: JSON.
 bench-window: $(VENV)/.bench build/bench-window/simdjson_peer build/bench-window/table_peer

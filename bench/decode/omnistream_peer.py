@@ -14,8 +14,9 @@ from workloads import Workload
 
 from omnistream import _core
 from omnistream.schema import Schema
+from omnistream.spec import SourceSpec
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = SourceSpec(type="file").batch_bytes  # as a job reads them
 
 Use = Callable[[pa.RecordBatch], None]
 

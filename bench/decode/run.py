@@ -32,15 +32,19 @@ RESULTS = HERE.parent / "results"
 OURS = "omnistream"
 ENGINES = ("duckdb", "polars", "pyarrow", "chdb")
 LOOPS = ("orjson", "msgspec")
-PEERS = (OURS, "simdjson", *ENGINES, *LOOPS)
+PEERS = (OURS, "simdjson", "plain_simdjson", *ENGINES, *LOOPS)
 
 # How simdjson finds fields: as many ways as could win are run, and the fastest one counts.
 SIMDJSON_WAYS = {"mixed": ("unordered", "iterate"), "shuffled": ("unordered", "iterate")}
+# The program that one writes first, which is a peer of its own.
+PLAIN_WORKLOADS = ("flat", "nested")
 
 # key of the last line: (workload, peer)
 RATIOS = {
     "flat_vs_simdjson": ("flat", "simdjson"),
     "nested_vs_simdjson": ("nested", "simdjson"),
+    "flat_vs_plain_simdjson": ("flat", "plain_simdjson"),
+    "nested_vs_plain_simdjson": ("nested", "plain_simdjson"),
     "flat_dictionary_vs_simdjson": ("flat_dictionary", "simdjson"),
     "nested_dictionary_vs_simdjson": ("nested_dictionary", "simdjson"),
     "wide_vs_simdjson": ("wide", "simdjson"),
@@ -109,7 +113,7 @@ def speed_ratio(ours: Worker, theirs: Worker) -> float:
 
 def start(name: str, workload: Workload, events: int, cpus: set[int]) -> Worker:
     peer, _, way = name.partition(":")
-    if peer == "simdjson":
+    if peer.endswith("simdjson"):
         command = [str(BUILD / "simdjson_peer"), workload.name, way, str(workload.file(events))]
     else:
         command = [sys.executable, str(HERE / "worker.py"), name, workload.name, str(events)]
@@ -129,6 +133,9 @@ def names_of(peers: Sequence[str], workload: Workload) -> Iterator[str]:
     for peer in peers:
         if peer == "simdjson":
             yield from (f"simdjson:{way}" for way in SIMDJSON_WAYS.get(workload.name, ("ordered",)))
+        elif peer == "plain_simdjson":
+            if workload.name in PLAIN_WORKLOADS:
+                yield f"{peer}:plain"
         else:
             yield peer
 
