@@ -471,7 +471,8 @@ class Pipeline:
         Raises
         ------
         StateError
-            When the snapshot is of another job or knows no such partition; nothing has changed then.
+            When the snapshot is of another job or knows no such partition; nothing has changed then. When it
+            lacks a measure that cannot begin in the middle of a window: this pipeline is of no use any more.
         """
         check_fits(snapshot.manifest, self.job)
         watermark = snapshot.manifest["watermark"]
