@@ -75,6 +75,32 @@ class Decoder:
     def decode(self, messages: Messages) -> tuple[Batch, Batch, dict[str, int]]:
         """Messages to (batch, rejects, counts)."""
 
+class DecodeStream:
+    """NDJSON bytes (kept alive, must not change) as an Arrow stream of batches, decoded when asked for.
+
+    A batch is of whole lines, at least ``block_bytes`` together but for the last. Neither decoding nor
+    handing a batch on needs the GIL: streams with decoders of their own do not wait for each other.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        lines: bytes | bytearray | memoryview,
+        block_bytes: int = ...,
+        source: str = ...,
+        partition: int = ...,
+        first_position: int = ...,
+    ) -> None: ...
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Read on from where the stream is: batches are handed out once."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Of what was decoded so far."""
+
+    def take_rejects(self) -> list[Batch]:
+        """Return what was rejected so far and not taken before, in order."""
+
 class AvroDecoder:
     """Compiled from ``Schema.to_core()``.
 

@@ -26,8 +26,7 @@ class Lines:
 
     def __init__(self, schema: Schema, data: bytes, threads: int) -> None:
         self.version = _version()
-        shares = list(_blocks(data, len(data) // threads + 1))
-        self._work = [(_decoder(schema), list(_blocks(share, BLOCK_BYTES))) for share in shares]
+        self._work = [(_decoder(schema), share) for share in _shares(data, threads)]
         cores = iter(sorted(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(
             threads, initializer=lambda: os.sched_setaffinity(0, {next(cores)})
@@ -91,26 +90,23 @@ def _decoder(schema: Schema) -> _core.Decoder:
     return _core.Decoder(schema.to_core(), dictionaries)
 
 
-def _decode_lines(decoder: _core.Decoder, blocks: list[memoryview], use: Use) -> None:
-    for block in blocks:
-        batch, _, counts = decoder.decode_lines(block)
-        assert counts["rejected"] == 0
-        use(pa.record_batch(batch))
+def _decode_lines(decoder: _core.Decoder, lines: memoryview, use: Use) -> None:
+    stream = _core.DecodeStream(decoder, lines)
+    for batch in pa.RecordBatchReader.from_stream(stream):
+        use(batch)
+    assert stream.counts["rejected"] == 0
 
 
 def _drop(batch: pa.RecordBatch) -> None:
     """Streams hand each batch on and forget it."""
 
 
-def _blocks(data: bytes | memoryview, size_bytes: int) -> Iterator[memoryview]:
-    """Whole lines, at least `size_bytes` together but for the last."""
-    view = memoryview(data)
+def _shares(data: bytes, count: int) -> Iterator[memoryview]:
+    """Whole lines, as many bytes for each as can be."""
     begin = 0
-    while begin < len(view):
-        end = min(begin + size_bytes, len(view))
-        while end < len(view) and view[end - 1] != ord("\n"):
-            end += 1
-        yield view[begin:end]
+    for share in range(1, count + 1):
+        end = len(data) if share == count else data.index(b"\n", share * len(data) // count) + 1
+        yield memoryview(data)[begin:end]
         begin = end
 
 

@@ -45,4 +45,14 @@ py::capsule array_capsule(const Batch& batch) {
     });
 }
 
+py::capsule stream_capsule(std::shared_ptr<DecodeStream> batches) {
+    auto* stream = new ArrowArrayStream{};
+    export_stream(std::move(batches), stream);
+    return py::capsule(stream, "arrow_array_stream", [](PyObject* capsule) {
+        auto* held = static_cast<ArrowArrayStream*>(PyCapsule_GetPointer(capsule, "arrow_array_stream"));
+        if (held->release != nullptr) held->release(held);
+        delete held;
+    });
+}
+
 }  // namespace omnistream::python

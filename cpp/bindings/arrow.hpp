@@ -7,6 +7,7 @@
 #include "bindings.hpp"
 #include "omnistream/arrow_abi.hpp"
 #include "omnistream/batch.hpp"
+#include "omnistream/decode_stream.hpp"
 
 namespace omnistream::python {
 
@@ -23,5 +24,6 @@ std::shared_ptr<Batch> state_batch(const py::object& object);
 
 py::capsule schema_capsule(const std::vector<Column>& columns);
 py::capsule array_capsule(const Batch& batch);
+py::capsule stream_capsule(std::shared_ptr<DecodeStream> batches);
 
 }  // namespace omnistream::python

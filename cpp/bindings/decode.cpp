@@ -1,6 +1,7 @@
 // Decoding JSON.
 #include "omnistream/decode.hpp"
 
+#include "arrow.hpp"
 #include "buffers.hpp"
 #include "messages.hpp"
 #include "omnistream/kafka.hpp"
@@ -9,12 +10,12 @@
 namespace omnistream::python {
 
 void bind_decode(py::module_& m) {
-    py::class_<Decoder>(m, "Decoder")
+    py::class_<Decoder, std::shared_ptr<Decoder>>(m, "Decoder")
         .def(py::init([](const py::dict& options,
                          const std::map<std::string, std::shared_ptr<Dictionary>>& known) {
                  Schema schema = schema_of(options);
                  auto dictionaries = dictionaries_of(schema, known);
-                 return std::make_unique<Decoder>(std::move(schema), std::move(dictionaries));
+                 return std::make_shared<Decoder>(std::move(schema), std::move(dictionaries));
              }),
              py::arg("schema"), py::arg("dictionaries"))
         .def(
@@ -55,6 +56,29 @@ void bind_decode(py::module_& m) {
             without_gil([&] { return decoder.decode_messages(messages.origin, &decoded); });
             return decoded_to_python(decoded);
         });
+    py::class_<DecodeStream, std::shared_ptr<DecodeStream>>(m, "DecodeStream")
+        .def(py::init([](std::shared_ptr<Decoder> decoder, const py::object& lines, std::size_t block_bytes,
+                         std::string source, std::int32_t partition, std::int64_t first_position) {
+                 const auto held = std::make_shared<HeldBuffer>(lines);
+                 const auto origin = origin_of(std::move(source), partition, first_position);
+                 origin->owner = held;
+                 return std::make_shared<DecodeStream>(
+                     std::move(decoder),
+                     std::string_view(static_cast<const char*>(held->view.buf),
+                                      static_cast<std::size_t>(held->view.len)),
+                     block_bytes, *origin);
+             }),
+             py::arg("decoder"), py::arg("lines"), py::arg("block_bytes") = std::size_t{1} << 20,
+             py::arg("source") = "push", py::arg("partition") = 0, py::arg("first_position") = 1)
+        .def(
+            "__arrow_c_stream__",
+            [](const std::shared_ptr<DecodeStream>& stream, const py::object&) {
+                return stream_capsule(stream);
+            },
+            py::arg("requested_schema") = py::none())
+        .def_property_readonly("counts",
+                               [](const DecodeStream& stream) { return counts_to_python(stream.counts()); })
+        .def("take_rejects", &DecodeStream::take_rejects);
     m.def("decode_isa", &decode_isa);
     m.def("decode_isas", &decode_isas);
     m.def("force_decode_isa", [](const std::string& name) { check(force_decode_isa(name)); });

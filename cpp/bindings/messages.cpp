@@ -62,8 +62,7 @@ const std::vector<std::string>& decode_reasons() {
     return kReasons;
 }
 
-py::tuple decoded_to_python(const Decoded& decoded) {
-    const DecodeCounts& counts = decoded.counts;
+py::dict counts_to_python(const DecodeCounts& counts) {
     py::dict numbers;
     numbers["messages"] = counts.messages;
     numbers["decoded"] = counts.decoded;
@@ -72,8 +71,13 @@ py::tuple decoded_to_python(const Decoded& decoded) {
     numbers["empty"] = counts.empty;
     numbers["unknown_fields"] = counts.unknown_fields;
     numbers["speculated"] = counts.speculated;
+    return numbers;
+}
+
+py::tuple decoded_to_python(const Decoded& decoded) {
     return py::make_tuple(decoded.batch,
-                          reject_table(*decoded.batch, decoded.rejects, "decode", decode_reasons()), numbers);
+                          reject_table(*decoded.batch, decoded.rejects, "decode", decode_reasons()),
+                          counts_to_python(decoded.counts));
 }
 
 namespace {

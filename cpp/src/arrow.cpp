@@ -1,4 +1,5 @@
 // Batches to and from the Arrow C Data Interface.
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -67,9 +68,10 @@ SchemaHolder* make_schema(const char* format, std::string name, ArrowSchema* out
 
 // ---- export: array ----
 
+// Of one piece, but for what has children: a stream makes one for each column of each batch.
 struct ArrayHolder {
-    std::vector<Buffer> buffers;
-    std::vector<const void*> pointers;
+    std::array<Buffer, 3> buffers;  // validity first
+    std::array<const void*, 3> pointers;
     std::vector<ArrowArray> children;
     std::vector<ArrowArray*> child_pointers;
     ArrowArray dictionary{};
@@ -84,15 +86,15 @@ void release_array(ArrowArray* array) {
     array->release = nullptr;
 }
 
-ArrayHolder* make_array(std::int64_t length, std::int64_t null_count, std::vector<Buffer> buffers,
-                        ArrowArray* out) {
-    auto* holder = new ArrayHolder;
-    holder->buffers = std::move(buffers);
-    for (const Buffer& buffer : holder->buffers) holder->pointers.push_back(buffer.data);
+ArrayHolder* make_array(std::int64_t length, std::int64_t null_count, std::array<Buffer, 3> buffers,
+                        std::size_t buffer_count, ArrowArray* out) {
+    auto* holder =
+        new ArrayHolder{.buffers = std::move(buffers), .pointers = {}, .children = {}, .child_pointers = {}};
+    for (std::size_t i = 0; i < buffer_count; ++i) holder->pointers[i] = holder->buffers[i].data;
     *out = ArrowArray{};
     out->length = length;
     out->null_count = null_count;
-    out->n_buffers = static_cast<std::int64_t>(holder->pointers.size());
+    out->n_buffers = static_cast<std::int64_t>(buffer_count);
     out->buffers = holder->pointers.data();
     out->release = release_array;
     out->private_data = holder;
@@ -118,22 +120,24 @@ Buffer widen_decimals(const std::int64_t* lanes, std::int64_t count) {
 }
 
 void export_column(const Column& column, ArrowArray* out) {
-    std::vector<Buffer> buffers{column.null_count == 0 ? Buffer{} : column.validity};
+    std::array<Buffer, 3> buffers;
+    std::size_t count = 0;
+    buffers[count++] = column.null_count == 0 ? Buffer{} : column.validity;
     switch (column.type) {
         case Type::boolean:
-            buffers.push_back(pack_bits(column.values.data, column.length));
+            buffers[count++] = pack_bits(column.values.data, column.length);
             break;
         case Type::decimal:
-            buffers.push_back(widen_decimals(column.lanes<std::int64_t>(), column.length));
+            buffers[count++] = widen_decimals(column.lanes<std::int64_t>(), column.length);
             break;
         case Type::string:
         case Type::binary:
-            buffers.push_back(column.offsets);
+            buffers[count++] = column.offsets;
             [[fallthrough]];
         default:
-            buffers.push_back(column.values);
+            buffers[count++] = column.values;
     }
-    ArrayHolder* holder = make_array(column.length, column.null_count, std::move(buffers), out);
+    ArrayHolder* holder = make_array(column.length, column.null_count, std::move(buffers), count, out);
     if (column.type == Type::dictionary) {
         export_column(column.dictionary->to_column(""), &holder->dictionary);
         out->dictionary = &holder->dictionary;
@@ -160,8 +164,9 @@ void export_schema(const std::vector<Column>& columns, ArrowSchema* schema) {
 }
 
 void export_batch(const Batch& batch, ArrowArray* array) {
-    ArrayHolder* root = make_array(batch.rows, 0, {Buffer{}}, array);
+    ArrayHolder* root = make_array(batch.rows, 0, {}, 1, array);
     root->children.resize(batch.columns.size());
+    root->child_pointers.reserve(batch.columns.size());
     for (std::size_t i = 0; i < batch.columns.size(); ++i) {
         export_column(batch.columns[i], &root->children[i]);
         root->child_pointers.push_back(&root->children[i]);

@@ -232,6 +232,7 @@ bool Lanes::finish(Batch* batch) {
         batch->row_message = message_number;
     }
     bool fits = true;
+    batch->columns.reserve(lane.size());
     for (std::size_t i = 0; i < lane.size(); ++i) {
         Lane& values = lane[i];
         const Level level = plan_.fields[i].level;

@@ -1,5 +1,6 @@
-// The Arrow C Data Interface: two structs of a frozen ABI, so the core need not link libarrow.
+// The Arrow C data and stream interfaces: structs of a frozen ABI, so the core need not link libarrow.
 // https://arrow.apache.org/docs/format/CDataInterface.html
+// https://arrow.apache.org/docs/format/CStreamInterface.html
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,19 @@ struct ArrowArray {
     struct ArrowArray** children;
     struct ArrowArray* dictionary;
     void (*release)(struct ArrowArray*);
+    void* private_data;
+};
+}
+#endif
+
+#ifndef ARROW_C_STREAM_INTERFACE
+#define ARROW_C_STREAM_INTERFACE
+extern "C" {
+struct ArrowArrayStream {
+    int (*get_schema)(struct ArrowArrayStream*, struct ArrowSchema* out);
+    int (*get_next)(struct ArrowArrayStream*, struct ArrowArray* out);  // 0, or an errno
+    const char* (*get_last_error)(struct ArrowArrayStream*);
+    void (*release)(struct ArrowArrayStream*);
     void* private_data;
 };
 }

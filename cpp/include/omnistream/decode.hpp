@@ -49,6 +49,17 @@ struct DecodeCounts {
     std::int64_t empty = 0;           // decoded messages with no line
     std::int64_t unknown_fields = 0;  // values skipped because the schema has no such field
     std::int64_t speculated = 0;      // messages that followed a layout learnt before
+
+    DecodeCounts& operator+=(const DecodeCounts& more) {
+        messages += more.messages;
+        decoded += more.decoded;
+        rejected += more.rejected;
+        rows += more.rows;
+        empty += more.empty;
+        unknown_fields += more.unknown_fields;
+        speculated += more.speculated;
+        return *this;
+    }
 };
 
 struct Decoded {
