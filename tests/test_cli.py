@@ -15,34 +15,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.shop_job import SHOP
+
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "omnistream"]
 
-JOB = """
+JOB = f"""
 [source]
 path = "orders.ndjson"
-[schema]
-use = "order_flat"
-[[clean.rule]]
-check = "positive_quantity"
-[[clean.rule]]
-check = "price_below_cost"
-[clean.duplicates]
-within = "1h"
-[[window]]
-name = "sales"
-size = "1h"
-keys = ["channel"]
-measures = ["count", "sum(quantity) as units", "units_sold", "net_amount"]
-[[window]]
-name = "daily"
-size = "1d"
-keys = ["sku", "store_id"]
-measures = ["units_sold"]
-[[derive]]
-name = "demand"
-from = "daily"
-demand = "units_sold"
+{SHOP}
 [[sink]]
 output = "sales"
 path = "out/sales"

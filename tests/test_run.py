@@ -20,30 +20,13 @@ from omnistream.measures import OPERATIONS
 from omnistream.pipeline import Pipeline
 from omnistream.run import Progress, Stop, run_job
 from omnistream.spec import StateSpec
+from tests.shop_job import SHOP
 
-JOB = """
+JOB = f"""
 [source]
 path = ["a.ndjson", "b.ndjson.gz"]
 batch_bytes = "64 KiB"
-[schema]
-use = "order_flat"
-[[clean.rule]]
-check = "price_below_cost"
-[clean.duplicates]
-[[window]]
-name = "sales"
-size = "1h"
-keys = ["channel"]
-measures = ["count", "units_net", "net_amount", "distinct(customer_id)"]
-[[window]]
-name = "daily"
-size = "1d"
-keys = ["sku", "store_id"]
-measures = ["units_sold"]
-[[derive]]
-name = "demand"
-from = "daily"
-demand = "units_sold"
+{SHOP}
 [[sink]]
 output = "sales"
 path = "out/sales"

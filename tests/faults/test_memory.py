@@ -10,35 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.shop_job import SHOP
+
 REPOSITORY = Path(__file__).parents[2]
 EVENTS = 150_000
 EVENTS_PER_DAY = 50_000
 MOST_GROWTH_MB = 40
 
 # Every stage works and every one keeps state: windows, ids of an hour, demand of four weeks, dead letters.
-JOB = """
+JOB = f"""
 [source]
 type = "stdin"
-[schema]
-use = "order"
-[[clean.rule]]
-check = "price_below_cost"
-[clean.duplicates]
-within = "1h"
-[[window]]
-name = "sales"
-size = "1h"
-keys = ["channel", "store_id"]
-measures = ["count", "units_net", "net_amount", "distinct(customer_id)"]
-[[window]]
-name = "daily"
-size = "1d"
-keys = ["sku", "size"]
-measures = ["units_sold"]
-[[derive]]
-name = "demand"
-from = "daily"
-demand = "units_sold"
+{SHOP.replace("order_flat", "order")}
 [[sink]]
 output = "sales"
 path = "sales"
