@@ -21,6 +21,17 @@ struct ClassConstants {
 };
 inline ClassConstants class_constants;
 
+struct TextConstants {
+    ByteLanes low_nibbles = lanes_of([](std::size_t) { return 0xf; });
+    ByteLanes high_bits = lanes_of([](std::size_t) { return 0x80; });
+    ByteLanes leads_of_three = lanes_of([](std::size_t) { return 0xe0 - 0x80; });
+    ByteLanes leads_of_four = lanes_of([](std::size_t) { return 0xf0 - 0x80; });
+    ByteLanes first_high = lanes_of([](std::size_t i) { return utf8::kFirstHigh[i % 16]; });
+    ByteLanes first_low = lanes_of([](std::size_t i) { return utf8::kFirstLow[i % 16]; });
+    ByteLanes second_high = lanes_of([](std::size_t i) { return utf8::kSecondHigh[i % 16]; });
+};
+inline TextConstants text_constants;
+
 // Vectors of 32 bytes, though 64 would fit: most strings of orders are shorter, and a 64-byte load or store
 // that is not aligned touches two cache lines every time (flat orders decoded a quarter slower with 64).
 struct Simd {
@@ -119,20 +130,28 @@ struct Simd {
     }
 
     // Whether 64 bytes, behind three others, hold no control character but line feeds, and no fault of UTF-8.
-    static bool is_text(const char* p) {
+    [[gnu::always_inline]] static bool is_text(const char* p) {
+        constexpr int kAllThree = 0x80;        // a & b & c
+        constexpr int kEitherAndThird = 0xa8;  // (a | b) & c
+        const __m512i low = load_lanes(text_constants.low_nibbles);
+        const auto entries = [low](const ByteLanes& table, __m512i nibbles) {
+            return _mm512_shuffle_epi8(load_lanes(table), _mm512_and_si512(nibbles, low));
+        };
+        const auto high = [&](__m512i bytes) { return _mm512_maskz_srli_epi16(~__mmask32{0}, bytes, 4); };
         const __m512i v = _mm512_loadu_si512(p);
         const __m512i before = _mm512_loadu_si512(p - 1);
-        const __m512i pairs = _mm512_and_si512(
-            _mm512_and_si512(by_high(utf8::kFirstHigh, before), by_low(utf8::kFirstLow, before)),
-            by_high(utf8::kSecondHigh, v));
-        // Which bytes continue a character begun two or three bytes before.
-        const std::uint64_t behind = at_least(p - 2, 0xe0) | at_least(p - 3, 0xf0);
-        const std::uint64_t continued = static_cast<std::uint64_t>(_mm512_movepi8_mask(pairs));
-        const std::uint64_t faults =
-            static_cast<std::uint64_t>(_mm512_test_epi8_mask(pairs, _mm512_set1_epi8(0x7f)));
-        const std::uint64_t controls = _mm512_cmplt_epu8_mask(v, _mm512_set1_epi8(0x20)) &
-                                       _mm512_cmpneq_epi8_mask(v, _mm512_set1_epi8('\n'));
-        return (faults | (continued ^ behind) | controls) == 0;
+        const __m512i pairs = _mm512_ternarylogic_epi64(
+            entries(text_constants.first_high, high(before)), entries(text_constants.first_low, before),
+            entries(text_constants.second_high, high(v)), kAllThree);
+        // The high bit says that the byte continues a character begun two or three bytes before.
+        const __m512i continued = _mm512_ternarylogic_epi64(
+            _mm512_subs_epu8(_mm512_loadu_si512(p - 2), load_lanes(text_constants.leads_of_three)),
+            _mm512_subs_epu8(_mm512_loadu_si512(p - 3), load_lanes(text_constants.leads_of_four)),
+            load_lanes(text_constants.high_bits), kEitherAndThird);
+        const __mmask64 faults = _mm512_cmpneq_epi8_mask(pairs, continued);
+        const __mmask64 controls = _mm512_cmplt_epu8_mask(v, load_lanes(class_constants.spaces)) &
+                                   _mm512_cmpneq_epi8_mask(v, load_lanes(class_constants.feeds));
+        return (faults | controls) == 0;
     }
 
     static __m256i load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
