@@ -57,14 +57,14 @@ inline bool is_word(const char* p, const char* stop) {
 // anything else it says no.
 template <class Simd>
 [[gnu::always_inline]] inline bool is_simple_value(const char* p, const char* stop) {
-    if (is_word(p, stop)) return true;
     if constexpr (Simd::kSeesNumerals) {
         auto size = static_cast<std::size_t>(stop - p);
         if (size - 1 >= kMostNumerals) return false;  // also where what follows would begin in front of it
-        if (*p != '[') return are_numbers<Simd>(p, size, false);
-        return stop[-1] == ']' && (size == 2 || (size > 2 && are_numbers<Simd>(p + 1, size - 2, true)));
+        if (*p == '[')
+            return stop[-1] == ']' && (size == 2 || (size > 2 && are_numbers<Simd>(p + 1, size - 2, true)));
+        return is_word(p, stop) || are_numbers<Simd>(p, size, false);
     } else {
-        return skip_scalar(p) == stop;
+        return is_word(p, stop) || skip_scalar(p) == stop;
     }
 }
 
