@@ -76,30 +76,52 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="omnistream", description="Order events in; exact windows, demand and safety stock out."
     )
-    shared = _Parser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    overridden = _Parser(add_help=False)
-    overridden.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="set a key of the job, such as window.0.size=1h (tables of a list count from 0)",
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = _Commands(parser)
+    _add_job_commands(commands)
+    _add_dlq(commands)
+    _add_generate(commands)
+    _add_state(commands)
+    _add_schema(commands)
+    _add_demo(commands)
+    _add_machine_commands(commands)
+    commands.add("version", _version, "Print the version.")
+    return parser
 
-    def command(
-        name: str,
-        action: Callable[[argparse.Namespace], int],
-        help_: str,
-        *parents: _Parser,
-    ) -> Any:
-        added = commands.add_parser(name, help=help_, description=help_, parents=[shared, *parents])
+
+class _Commands:
+    """The commands of a parser, and the options that several of them share."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.shared = _Parser(add_help=False)
+        self.shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.overridden = _Parser(add_help=False)
+        self.overridden.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="overrides",
+            help="set a key of the job, such as window.0.size=1h (tables of a list count from 0)",
+        )
+        self._commands = parser.add_subparsers(
+            title="commands", required=True, metavar="COMMAND", parser_class=_Parser
+        )
+
+    def add(
+        self, name: str, action: Callable[[argparse.Namespace], int], help_: str, *parents: _Parser
+    ) -> argparse.ArgumentParser:
+        added = self._commands.add_parser(
+            name, help=help_, description=help_, parents=[self.shared, *parents]
+        )
         added.set_defaults(action=action)
         return added
 
-    run = command("run", _run, "Run a job to the end of its input.", overridden)
+    def actions(self, command: argparse.ArgumentParser, dest: str) -> Any:
+        return command.add_subparsers(title="actions", required=True, metavar="ACTION", dest=dest)
+
+
+def _add_job_commands(commands: _Commands) -> None:
+    run = commands.add("run", _run, "Run a job to the end of its input.", commands.overridden)
     run.add_argument("job", help="the job's TOML file")
     run.add_argument(
         "--json", action="store_true", help="print one JSON object of metrics at the end, nothing else"
@@ -113,22 +135,28 @@ def _parser() -> argparse.ArgumentParser:
         "--log-format", choices=("text", "json"), default="text", help="json: a line per event on stderr"
     )
 
-    check = command("check", _check, "Check jobs and read no data: prints every mistake.", overridden)
+    check = commands.add(
+        "check", _check, "Check jobs and read no data: prints every mistake.", commands.overridden
+    )
     check.add_argument("jobs", nargs="+", metavar="job", help="TOML files")
 
-    explain = command("explain", _explain, "Print the stages of a job and the device of each.", overridden)
+    explain = commands.add(
+        "explain", _explain, "Print the stages of a job and the device of each.", commands.overridden
+    )
     explain.add_argument("job", help="the job's TOML file")
 
-    lag = command("lag", _lag, "Show how far a Kafka job is in each partition.", overridden)
+    lag = commands.add("lag", _lag, "Show how far a Kafka job is in each partition.", commands.overridden)
     lag.add_argument("job", help="the job's TOML file")
     lag.add_argument("--json", action="store_true", help="print one JSON object")
 
-    dlq = command("dlq", _dlq, "Send rejected messages back.")
-    replays = dlq.add_subparsers(title="actions", required=True, metavar="ACTION", dest="dlq_action")
+
+def _add_dlq(commands: _Commands) -> None:
+    dlq = commands.add("dlq", _dlq, "Send rejected messages back.")
+    replays = commands.actions(dlq, "dlq_action")
     replay = replays.add_parser(
         "replay",
         help="Read dead letters, mend them and send them to their topics; counts only, without --send.",
-        parents=[shared, overridden],
+        parents=[commands.shared, commands.overridden],
     )
     replay.add_argument("job", help="the job's TOML file")
     replay.add_argument("--from", dest="origin", default="", metavar="FILE", help="default: [dead_letter]")
@@ -149,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--send", action="store_true", help="send, and remember what was sent")
     replay.add_argument("--json", action="store_true", help="print one JSON object")
 
-    generate = command("generate", _generate, "Write seeded, realistic apparel orders as NDJSON.")
+
+def _add_generate(commands: _Commands) -> None:
+    generate = commands.add("generate", _generate, "Write seeded, realistic apparel orders as NDJSON.")
     generate.add_argument("--events", type=_count, default=100_000, help="how many (default: %(default)s)")
     generate.add_argument(
         "--seed", type=int, default=20261111, help="same seed, same bytes (default: %(default)s)"
@@ -174,43 +204,51 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", help="a file, written whole or not at all (default: stdout)"
     )
 
-    state = command("state", _state, "Look into checkpoints.")
-    looks = state.add_subparsers(title="actions", required=True, metavar="ACTION", dest="state_action")
+
+def _add_state(commands: _Commands) -> None:
+    state = commands.add("state", _state, "Look into checkpoints.")
+    looks = commands.actions(state, "state_action")
     where = "the folder of a checkpoint, or of several: then the newest"
-    look = looks.add_parser("inspect", help="Print what a checkpoint holds.", parents=[shared])
+    look = looks.add_parser("inspect", help="Print what a checkpoint holds.", parents=[commands.shared])
     look.add_argument("checkpoint", help=where)
     look.add_argument("--json", action="store_true", help="print one JSON object")
-    export = looks.add_parser("export", help="Write each part to a file.", parents=[shared])
+    export = looks.add_parser("export", help="Write each part to a file.", parents=[commands.shared])
     export.add_argument("checkpoint", help=where)
     export.add_argument("out", help="a folder that is missing or empty")
     export.add_argument(
         "--format", choices=("parquet", "arrow", "ndjson"), default="parquet", help="default: %(default)s"
     )
-    apart = looks.add_parser("diff", help="Print what sets two checkpoints apart.", parents=[shared])
+    apart = looks.add_parser("diff", help="Print what sets two checkpoints apart.", parents=[commands.shared])
     apart.add_argument("first", help=where)
     apart.add_argument("second", help="likewise; exit code 1 if anything differs")
 
-    schema = command("schema", _schema, "Infer, show and compare schemas.")
-    actions = schema.add_subparsers(title="actions", required=True, metavar="ACTION", dest="schema_action")
+
+def _add_schema(commands: _Commands) -> None:
+    schema = commands.add("schema", _schema, "Infer, show and compare schemas.")
+    actions = commands.actions(schema, "schema_action")
     infer = actions.add_parser(
-        "infer", help="Propose a schema for a sample of NDJSON, as TOML.", parents=[shared]
+        "infer", help="Propose a schema for a sample of NDJSON, as TOML.", parents=[commands.shared]
     )
     infer.add_argument("sample", help="an NDJSON file")
-    show = actions.add_parser("show", help="Print a schema as TOML.", parents=[shared])
+    show = actions.add_parser("show", help="Print a schema as TOML.", parents=[commands.shared])
     show.add_argument("schema", help="the name of a built-in schema, or a TOML file")
     diff = actions.add_parser(
         "diff",
         help="Print what a schema does not read of a sample, and what the sample lacks.",
-        parents=[shared],
+        parents=[commands.shared],
     )
     diff.add_argument("schema", help="the name of a built-in schema, or a TOML file")
     diff.add_argument("sample", help="an NDJSON file; exit code 1 if anything differs")
 
-    demo = command("demo", _demo, "Run a job, print what a planner would look at and write a report.")
+
+def _add_demo(commands: _Commands) -> None:
+    demo = commands.add("demo", _demo, "Run a job, print what a planner would look at and write a report.")
     demo.add_argument("job", nargs="?", help="a job's TOML file (default: two months of generated orders)")
     demo.add_argument("--out", default="out/demo", help="a folder for the report (default: %(default)s)")
 
-    doctor = command(
+
+def _add_machine_commands(commands: _Commands) -> None:
+    doctor = commands.add(
         "doctor", _doctor, "Print what this machine has for the GPU and Kafka, and what is missing."
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
@@ -218,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         "--require", choices=("cuda",), help="exit with 1 when it cannot be used; without, the exit code is 0"
     )
 
-    warmup = command("warmup", _warmup, "Compile the GPU's kernels ahead, so that no job waits for it.")
+    warmup = commands.add("warmup", _warmup, "Compile the GPU's kernels ahead, so that no job waits for it.")
     warmup.add_argument(
         "--arch",
         nargs="+",
@@ -226,9 +264,6 @@ def _parser() -> argparse.ArgumentParser:
         help="such as sm_90; needs no GPU (default: the architectures of the GPUs of this machine)",
     )
     warmup.add_argument("--json", action="store_true", help="print one JSON object")
-
-    command("version", _version, "Print the version.")
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:
