@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omnistream.checkpoint import Snapshot
     from omnistream.job import JobSpec, load_job, parse_job
+    from omnistream.ndjson import NdjsonDecoder
     from omnistream.pipeline import Metrics, Pipeline
     from omnistream.run import run_job
     from omnistream.schema import Field, Schema
@@ -20,6 +21,7 @@ __all__ = [
     "Field",
     "JobSpec",
     "Metrics",
+    "NdjsonDecoder",
     "Pipeline",
     "Schema",
     "Snapshot",
@@ -33,6 +35,7 @@ _HOMES = {
     "Field": "schema",
     "JobSpec": "spec",
     "Metrics": "pipeline",
+    "NdjsonDecoder": "ndjson",
     "Pipeline": "pipeline",
     "Schema": "schema",
     "Snapshot": "checkpoint",

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from omnistream import _core
+from omnistream import NdjsonDecoder, _core
 from omnistream.schema import Field, Schema
 
 SCHEMA = Schema(
@@ -107,6 +107,22 @@ def test_positions_and_source_are_told() -> None:
     rejects = rows_of([pa.record_batch(table) for table in stream.take_rejects()])
     assert [row["position"] for row in rejects] == [1_000, 1_001, 1_002]
     assert {(row["source"], row["partition"]) for row in rejects} == {("orders.ndjson", 4)}
+
+
+def test_codes_go_on_from_stream_to_stream() -> None:
+    whole = NdjsonDecoder(SCHEMA, block_bytes=1_000)
+    data = lines(200)
+    half = data.index(b"\n", len(data) // 2) + 1
+    streams = [
+        whole.stream(data[:half], source="orders"),
+        whole.stream(data[half:] + b"nonsense\n", source="orders", first_position=101),
+    ]
+    tables = [pa.RecordBatchReader.from_stream(stream).read_all() for stream in streams]
+    assert pa.concat_tables(tables).to_pylist() == all_at_once(data)[0]
+    [rejected] = rows_of([pa.record_batch(table) for table in streams[1].take_rejects()])
+    assert (rejected["source"], rejected["position"]) == ("orders", 100 + data[half:].count(b"\n") + 1)
+    codes = [table["shop"].chunk(0).dictionary.to_pylist() for table in tables]
+    assert codes[1][: len(codes[0])] == codes[0]
 
 
 def test_streams_in_threads_do_not_disturb_each_other() -> None:

@@ -22,7 +22,7 @@ def test_every_block_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(compile(block, DOCUMENT.name, "exec"), names)
         expected = printed_by(block)

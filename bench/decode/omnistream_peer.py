@@ -12,7 +12,7 @@ import pyarrow as pa
 from answers import Digest
 from workloads import Workload
 
-from omnistream import _core
+from omnistream import NdjsonDecoder, _core
 from omnistream.schema import Schema
 from omnistream.spec import SourceSpec
 
@@ -26,7 +26,7 @@ class Lines:
 
     def __init__(self, schema: Schema, data: bytes, threads: int) -> None:
         self.version = _version()
-        self._work = [(_decoder(schema), share) for share in _shares(data, threads)]
+        self._work = [(NdjsonDecoder(schema), share) for share in _shares(data, threads)]
         cores = iter(sorted(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(
             threads, initializer=lambda: os.sched_setaffinity(0, {next(cores)})
@@ -90,10 +90,11 @@ def _decoder(schema: Schema) -> _core.Decoder:
     return _core.Decoder(schema.to_core(), dictionaries)
 
 
-def _decode_lines(decoder: _core.Decoder, lines: memoryview, use: Use) -> None:
-    stream = _core.DecodeStream(decoder, lines)
+def _decode_lines(decoder: NdjsonDecoder, lines: memoryview, use: Use) -> None:
+    stream = decoder.stream(lines)
     for batch in pa.RecordBatchReader.from_stream(stream):
         use(batch)
+        del batch  # so that the next one can have its memory
     assert stream.counts["rejected"] == 0
 
 
