@@ -36,6 +36,32 @@ def kafka() -> Iterator[object]:
         yield Kafka(cluster.bootstrap, cluster)
 
 
+@pytest.fixture(scope="session")
+def stream() -> list[bytes]:
+    """Orders with some that are broken, and some that come twice."""
+    from tests.kafka.jobs import orders
+
+    return orders(20_000, dirt=0.01, duplicates=0.01)
+
+
+@pytest.fixture(scope="session")
+def source(kafka: object, stream: list[bytes]) -> str:
+    """The topic that holds them, a store's in one partition."""
+    from tests.kafka.jobs import PARTITIONS, store_of
+
+    topic: str = kafka.topic(PARTITIONS, "orders")  # type: ignore[attr-defined]
+    kafka.produce(topic, stream, keys=map(store_of, stream))  # type: ignore[attr-defined]
+    return topic
+
+
+@pytest.fixture
+def progress_after_every_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests watch a run by its progress."""
+    from omnistream import run_kafka
+
+    monkeypatch.setattr(run_kafka, "PROGRESS_INTERVAL_S", 0)
+
+
 @pytest.fixture
 def own_cluster(kafka: object) -> Cluster:
     """The session's cluster, for tests that kill its node; it serves again when the test ends."""
