@@ -61,13 +61,8 @@ public:
         begin_ = begin;
         end_ = end;
         readable_ = readable;
-        learning_ = learn;
-        steps_.clear();
-        unknown_in_ = nullptr;
-        strange_ = false;
-        marks_ = 0;
-        mark_count_ = 0;
-        entered_ = opened_ = 0;
+        diary_.begin(learn);
+        opened_ = 0;
         unknown_ = 0;
         element_fault_.reason = kNone;
         syntax_reason_ = kNone;
@@ -80,7 +75,7 @@ public:
         } else if (*p == '{') {
             p = object(p + 1, &plan_.nodes[0], 1);
             if (p != nullptr) {
-                step_end(p);
+                diary_.end(p);
                 p = spaces(p);
                 if (p != end) syntax(DecodeReason::trailing_data, p);
             }
@@ -104,7 +99,7 @@ public:
                             std::size_t row, int depth) {
         end_ = end;
         readable_ = readable;
-        learning_ = false;
+        diary_.close();
         syntax_reason_ = kNone;
         const FieldPlan& plan = plan_.fields[field];
         row_[plan.level] = row;
@@ -125,16 +120,12 @@ public:
         return syntax_reason_ == static_cast<std::int32_t>(DecodeReason::truncated_json);
     }
 
-    [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
-    [[nodiscard]] bool learnable() const { return !strange_; }
+    [[nodiscard]] const std::vector<Step>& steps() const { return diary_.steps(); }
+    [[nodiscard]] bool learnable() const { return !diary_.strange(); }
     [[nodiscard]] std::int64_t unknown_fields() const { return unknown_; }
 
 private:
     static constexpr std::int32_t kNone = -1;
-    // In ways of keys, and in no key that can be learnt:
-    static constexpr char kInside = '\n';
-    static constexpr std::string_view kElement = "\t";
-    static constexpr int kDeepestStep = 64;  // deeper values are part of one
     static constexpr auto kWidth = static_cast<std::ptrdiff_t>(Simd::kWidth);
     enum class Found : std::uint8_t { missing, null, wrong, array };
     struct ArrayState {
@@ -196,7 +187,7 @@ private:
             *key = {p, static_cast<std::size_t>(stop - p)};
             return stop + 1;
         }
-        strange_ = true;
+        diary_.refuse();
         bool lone_surrogate = false;
         std::string* text = nullptr;
         stop = escaped_string(p, &text, &lone_surrogate);
@@ -230,7 +221,7 @@ private:
             case Target::field: {
                 const FieldPlan& field = plan_.fields[target.index];
                 const char* behind = field_value(p, target.index, depth);
-                if (learning_ && behind != nullptr) step_field(p, behind, field, target.index, depth);
+                if (behind != nullptr) diary_.field(p, behind, field, target.index, depth);
                 return behind;
             }
             case Target::object:
@@ -241,14 +232,13 @@ private:
                 break;
         }
         unknown_ += node != nullptr;
-        return learning_ && (node != nullptr || unknown_in_ != nullptr) ? step_unknown(p, node, key, depth)
-                                                                        : skip(p, depth);
+        return diary_.wants_unknown(node) ? noted(p, node, key, depth) : skip(p, depth);
     }
 
     // The last of several values below one key counts; what an earlier one showed is forgotten.
     void forget(const Target& target, Level parent) {
         if ((opened_ & target.nodes_below) == 0) return;
-        strange_ = true;
+        diary_.refuse();
         opened_ &= ~target.nodes_below;
         seen_[parent] &= ~target.below;
         faulty_[parent] &= ~target.below;
@@ -265,13 +255,13 @@ private:
         forget(target, target.level);
         opened_ |= target.node_bit;
         if (*p == '{') {
-            entered_ |= target.node_bit;
+            diary_.enter(target.node_bit);
             return object(p + 1, &plan_.nodes[target.index], depth + 1);
         }
         const char* behind = skip(p, depth);
         if (behind == nullptr) return nullptr;
         if (*p == 'n') {
-            if (learning_) step_null(p, behind, target, depth);
+            diary_.null(p, behind, target, depth);
             return behind;
         }
         for (std::uint64_t bits = target.below; bits != 0; bits &= bits - 1)
@@ -294,7 +284,7 @@ private:
             return skip(p, depth);
         }
         array_[level] = {Found::array, p};
-        entered_ |= target.node_bit;
+        diary_.enter(target.node_bit);
         if (depth + 1 > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p);
         p = spaces(p + 1);
         if (p != end_ && *p == ']') return p + 1;
@@ -302,7 +292,7 @@ private:
             if (p == end_) return truncated();
             if (*p == '{') {
                 begin_element(level, p);
-                mark(level);
+                diary_.mark(level);
                 if ((p = object(p + 1, &plan_.nodes[target.index], depth + 2)) == nullptr) return nullptr;
                 end_element(level);
             } else {
@@ -335,8 +325,8 @@ private:
     void end_element(Level level) {
         // Objects entered just before the end would be forgotten with it, were they part of one learnt
         // literal.
-        if ((entered_ & plan_.inner_nodes[level]) != 0) strange_ = true;
-        mark(kEndOfElement | level);
+        if (diary_.entered(plan_.inner_nodes[level])) diary_.refuse();
+        diary_.mark(kEndOfElement | level);
         const std::uint64_t bad = faulty_[level] | (plan_.required[level] & ~seen_[level]);
         if (bad != 0) {
             element_fault(level, reject_of(level, bad));
@@ -551,13 +541,21 @@ private:
         }
     }
 
+    // As skip(), of an unknown key's value, or of one inside that, where `node` is null: it is learnt, too.
+    const char* noted(const char* p, const Node* node, std::string_view key, int depth) {
+        const Diary::Unknown step = diary_.begin_unknown(p, node, key, depth, &arena_.next());
+        const char* behind = skip(p, depth);
+        diary_.end_unknown(step, behind);
+        return behind;
+    }
+
     const char* skip_array(const char* p, int depth) {
         if (depth > plan_.schema.max_depth) return syntax(DecodeReason::nesting_too_deep, p);
         p = spaces(p + 1);
         if (p != end_ && *p == ']') return p + 1;
         for (;;) {
             if (p == end_) return truncated();
-            p = unknown_in_ == nullptr ? skip(p, depth) : step_unknown(p, nullptr, kElement, depth);
+            p = diary_.inside_unknown() ? noted(p, nullptr, Diary::kElement, depth) : skip(p, depth);
             if (p == nullptr) return nullptr;
             p = spaces(p);
             if (p == end_) return truncated();
@@ -608,104 +606,6 @@ private:
         return false;
     }
 
-    // ---- learning ----
-
-    void mark(Marks mark) {
-        if (mark_count_ == kMostMarks) {
-            strange_ = true;
-        } else {
-            marks_ |= mark << (kMarkBits * mark_count_++);
-        }
-    }
-    void step(Step step) {
-        step.marks = marks_;
-        step.entered = entered_;
-        steps_.push_back(step);
-        marks_ = 0;
-        mark_count_ = 0;
-        entered_ = 0;
-    }
-    void step_field(const char* p, const char* behind, const FieldPlan& plan, std::uint16_t field,
-                    int depth) {
-        Step next{p, behind, Op::any, 0, static_cast<std::uint8_t>(depth), plan.level, field, plan.bit,
-                  0, 0,      nullptr, {}};
-        if (*p == 'n') {
-            next.op = Op::null;
-        } else if (*p == '"') {
-            ++next.begin;
-            switch (plan.field.type) {
-                case Type::string:
-                    next.op = Op::string;
-                    break;
-                case Type::dictionary:
-                    next.op = Op::dictionary;
-                    break;
-                case Type::timestamp_ms: {
-                    std::int64_t ms = 0;
-                    const bool usual =
-                        (plan.field.timestamp_forms & (kIso8601 | kIso8601Utc)) != 0 &&
-                        behind - p == static_cast<std::ptrdiff_t>(json::IsoMillis::kSize) + 2 &&
-                        json::iso_timestamp({p + 1, json::IsoMillis::kSize}, true, &ms);
-                    if (usual) {
-                        next.op = Op::iso_time;
-                        break;
-                    }
-                    [[fallthrough]];
-                }
-                default:
-                    --next.begin;
-            }
-        } else if (plan.field.type == Type::int64) {
-            next.op = Op::integer64;
-        } else if (plan.field.type == Type::decimal) {
-            next.op = Op::decimal;
-        }
-        step(next);
-    }
-    // Skips a value of an unknown key, or inside one, where `node` is null. Values inside are steps, too.
-    const char* step_unknown(const char* p, const Node* node, std::string_view key, int depth) {
-        const Node* const outer = unknown_in_;
-        const std::size_t outer_way = way_.size();
-        if (node != nullptr) {
-            unknown_in_ = node;
-            way_ = key;
-        } else {
-            (way_ += kInside) += key;
-        }
-        const std::size_t number = steps_.size();
-        const bool text = *p == '"';
-        std::string& way = arena_.next();
-        way = way_;
-        step({p + text, nullptr, text ? Op::skip_string : Op::skip_any, 0,
-              static_cast<std::uint8_t>(std::min(depth, kDeepestStep)), kMessage, 0, 0, 0, 0, unknown_in_,
-              way, 0, node != nullptr});
-        if (depth >= kDeepestStep) unknown_in_ = nullptr;  // nothing inside is learnt
-        const char* behind = skip(p, depth);
-        unknown_in_ = outer;
-        way_.resize(node == nullptr ? outer_way : 0);
-        if (behind == nullptr) return nullptr;
-        steps_[number].end = behind;
-        steps_[number].inside = static_cast<std::uint32_t>(steps_.size() - number - 1);
-        return behind;
-    }
-    void step_null(const char* p, const char* behind, const Target& target, int depth) {
-        step({p,
-              behind,
-              Op::null,
-              0,
-              static_cast<std::uint8_t>(depth),
-              target.level,
-              0,
-              target.below,
-              0,
-              target.node_bit,
-              &target,
-              {}});
-    }
-    void step_end(const char* p) {
-        if (learning_) step({p, p, Op::end, 0, 0, kMessage, 0, 0, 0, 0, nullptr, {}});
-    }
-
     const DecodePlan& plan_;
     Lanes& lanes_;
     Arena& arena_;
@@ -728,14 +628,7 @@ private:
     std::int64_t unknown_ = 0;
 
     json::IsoMillis clock_;
-    bool learning_ = false;
-    bool strange_ = false;  // the message has something that is not to be learnt
-    Marks marks_ = 0;
-    int mark_count_ = 0;
-    std::uint64_t entered_ = 0;
-    std::vector<Step> steps_;
-    const Node* unknown_in_ = nullptr;  // while values of no interest are steps: where their first key is
-    std::string way_;                   // the keys to where the reader is, from that one on
+    Diary diary_;
 };
 
 }  // namespace omnistream::OMNI_ISA
