@@ -224,7 +224,7 @@ def latest(path: str | AnyPath, *, fallback: bool = False) -> AnyPath | None:
             else:
                 _check_complete(folder)
         except StateError as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            if not _is_damage(error):
                 raise
             refused.append(str(error))
             log.warning("passing over checkpoint %s: %s", folder, error)
@@ -415,6 +415,13 @@ def _check_complete(folder: AnyPath) -> None:
             file = folder / _file_name(name)
             if (size := file.stat().st_size) != entry["size_bytes"]:
                 raise StateError(f"{file}: is damaged: it has {size} bytes, not {entry['size_bytes']}")
+
+
+def _is_damage(error: StateError) -> bool:
+    """Whether the checkpoint itself is wrong; what cannot be read just now may be sound."""
+    cause = error.__cause__
+    wrong_itself = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+    return not isinstance(cause, OSError) or isinstance(cause, wrong_itself)
 
 
 def _remove_whole(folder: AnyPath) -> None:
