@@ -164,20 +164,11 @@ private:
 
     // The lines of a chunk that is indexed. `text` is `original` or a copy that more can be loaded behind.
     void lines(const char* text, const char* original, std::size_t size, const char* readable) {
-        places_.clear();
-        std::uint32_t at = 0;
-        std::uint32_t quotes = 0;
-        for (const QuoteIndex::Line& line : index_.lines()) {
-            std::uint32_t end = line.end;
-            if (end != size && end != at && text[end - 1] == '\r') --end;
-            places_.push_back({at, end, quotes, line.quotes, false});
-            at = line.end + 1;
-            quotes = line.quotes;
-        }
+        find_lines(text, size);
         suit_chunk(size);
         lanes_.reserve_texts(size);
-        const auto message_at = [&](std::size_t i) {
-            return Message{original + places_[i].begin, places_[i].end - places_[i].begin,
+        const auto message_at = [places = places_.all(), this, original](std::size_t i) {
+            return Message{original + places.begin[i], places.end[i] - places.begin[i],
                            ordinal_ + static_cast<std::int32_t>(i)};
         };
         read_places(message_at, [&](std::size_t i) {
@@ -188,16 +179,22 @@ private:
         ordinal_ += static_cast<std::int32_t>(places_.size());
     }
 
+    void find_lines(const char* text, std::size_t size) {
+        places_.assign_lines(index_.lines());
+        if (!index_.plain()) places_.strip_returns(text, size);
+    }
+
     // The messages of an indexed chunk, each on the fastest path that takes it.
     template <class MessageAt, class Otherwise>
     void read_places(const MessageAt& message_at, const Otherwise& otherwise) {
-        for (std::size_t i = 0; i < places_.size(); ++i) {
-            if (const std::size_t run = follow_run(i); run != 0) {
-                accept_run(run, [&, i](std::size_t each) { return message_at(i + each); });
+        const Places places = places_.all();
+        for (std::size_t i = 0; i < places.size; ++i) {
+            if (const std::size_t run = follow_run(places.behind(i)); run != 0) {
+                accept_run(run, [=](std::size_t each) { return message_at(i + each); });
                 i += run;
-                if (i == places_.size()) break;
+                if (i == places.size) break;
             }
-            if (follow(places_[i])) {
+            if (follow(places[i])) {
                 accept_fast(message_at(i));
             } else {
                 otherwise(i);
@@ -272,26 +269,26 @@ private:
         return end;
     }
 
-    // How many messages, from the i-th on, went the way that was taken last, or the ways that are known.
-    std::size_t follow_run(std::size_t i) {
+    // How many of the messages, from the first on, went the way that was taken last, or the ways that are
+    // known.
+    std::size_t follow_run(const Places& places) {
         if (tracks_known_ == 0 || !patience_.try_fast()) return 0;
         if (until_run_ != 0) {
             --until_run_;
             return 0;
         }
-        const std::span places = std::span<const Place>(places_).subspan(i);
         if (!mixed_) {
             Track& track = *tracks_[0];
             const std::size_t run = track.read_run(index_, places);
             if (run != 0) out_->counts.unknown_fields += track.unknown_fields();
-            mixed_ = run < kShortRun && run < places.size();
+            mixed_ = run < kShortRun && run < places.size;
             return run;
         }
         std::size_t run = 0;
         if (tracks_known_ > 1 && !plan_.exploded())
             run = spread_.read(index_, places, std::span(tracks_).first(tracks_known_));
         if (run != 0) out_->counts.unknown_fields += spread_.unknown_fields();
-        if (run < kShortRun && run < places.size()) {
+        if (run < kShortRun && run < places.size) {
             mixed_ = false;
             until_run_ = kApart;
         } else if (spread_.sides_used() == 1) {
@@ -478,7 +475,7 @@ private:
     Layouts layouts_;
     Patience patience_;
     QuoteIndex index_;
-    std::vector<Place> places_;
+    PlaceList places_;
     std::array<std::unique_ptr<Track>, Spread::kMostTracks> tracks_;  // those taken most of late first
     std::size_t tracks_known_ = 0;
     Spread spread_;

@@ -33,7 +33,7 @@ inline bool Track::even() const {
     return true;
 }
 
-inline std::size_t Track::read_run(const QuoteIndex& index, std::span<const Place> places) {
+inline std::size_t Track::read_run(const QuoteIndex& index, const Places& places) {
     if (!even_) return 0;
     index_ = &index;
     std::size_t count = gather(places);
@@ -42,7 +42,7 @@ inline std::size_t Track::read_run(const QuoteIndex& index, std::span<const Plac
     if (!plain_) {
         plain_ = true;
         for (std::size_t i = 0; i < count && plain_; ++i)
-            plain_ = index.plain(places[i].begin, places[i].end);
+            plain_ = index.plain(places.begin[i], places.end[i]);
     }
     legal_ = index.legal();
     const std::size_t row = lanes_.rows[kMessage];
@@ -51,8 +51,8 @@ inline std::size_t Track::read_run(const QuoteIndex& index, std::span<const Plac
     if (plan_.exploded()) {
         if (count != 0) lanes_.ensure(1, lanes_.rows[1] + elements_end_[count - 1]);
         count = read_elements(count, lanes_.rows[1]);
+        count = read_tail(count, row);
     }
-    count = read_tail(count, row);
     count = read_end(count);
     if (count == 0) return 0;
 
@@ -84,29 +84,45 @@ inline std::uint32_t Track::begin_of(const Cell& cell, std::uint32_t base) const
 }
 
 // Of the messages those, from the first on, that have as many quotes as this way.
-inline std::size_t Track::gather(std::span<const Place> places) {
+inline std::size_t Track::gather(const Places& places) {
+    places_ = places;
+    const std::size_t most = std::min<std::size_t>(places.size, kMostMessages);
     const std::uint32_t fixed = head_.quotes + first_.quotes + tail_.quotes;
-    const std::size_t most = std::min<std::size_t>(places.size(), kMostMessages);
-    const bool exploded = plan_.exploded();
+    const auto least = static_cast<std::uint32_t>(end_.size);
+    const auto largest = static_cast<std::uint32_t>(
+        std::min<std::size_t>(plan_.schema.max_message_bytes, std::numeric_limits<std::uint32_t>::max()));
+    const bool any_number = other_.quotes != 0;
+    const auto departs = [=, &places](std::size_t i) {
+        const std::uint32_t size = places.end[i] - places.begin[i];
+        const std::uint32_t more = places.last_quote[i] - places.first_quote[i] - fixed;
+        return unsigned{size < least} | unsigned{size > largest} | unsigned{places.holds_feeds[i]} |
+               unsigned{more != 0 && !any_number};
+    };
+    unsigned depart = 0;
+    for (std::size_t i = 0; i < most; ++i) depart |= departs(i);
+    std::size_t count = most;
+    if (depart != 0) {
+        count = 0;
+        while (departs(count) == 0) ++count;
+    }
+    return plan_.exploded() ? gather_elements(count) : count;
+}
+
+// Where the elements of the first `count` messages are; how many messages have so many.
+inline std::size_t Track::gather_elements(std::size_t count) {
+    const std::uint32_t fixed = head_.quotes + first_.quotes + tail_.quotes;
     std::uint32_t elements = 0;
-    for (std::size_t i = 0; i < most; ++i) {
-        const Place& place = places[i];
+    for (std::size_t i = 0; i < count; ++i) {
+        const Place place = places_[i];
         const std::uint32_t quotes = place.last_quote - place.first_quote;
         std::uint32_t others = 0;
         if (quotes != fixed) {
-            if (quotes < fixed || other_.quotes == 0) return i;
+            if (quotes < fixed) return i;
             others = (quotes - fixed) / other_.quotes;
             if (others >= kMostElements || others * other_.quotes != quotes - fixed) return i;
         }
-        if (place.holds_feeds || place.end - place.begin > plan_.schema.max_message_bytes ||
-            place.end - place.begin < end_.size)
-            return i;
-        head_at_[i] = place.first_quote;
-        tail_at_[i] = place.last_quote - tail_.quotes;
-        begin_[i] = place.begin;
-        end_of_values_[i] = place.end - end_.size;
-        if (!exploded) continue;
         if (elements + others >= kMostUnits) return i;
+        tail_at_[i] = place.last_quote - tail_.quotes;
         std::uint32_t at = place.first_quote + head_.quotes;
         element_begin_[elements] = head_.cells.size() == 1 ? place.begin : begin_of(first_.cells[0], at);
         at += first_.quotes;
@@ -119,23 +135,24 @@ inline std::size_t Track::gather(std::span<const Place> places) {
             at += other_.quotes;
             first_in_message_[elements] = 0;
         }
-        element_stop_[elements] = tail_.cells.size() == 1 ? end_of_values_[i] : begin_of(tail_.cells[0], at);
+        element_stop_[elements] = tail_.cells.size() == 1 ? place.end - static_cast<std::uint32_t>(end_.size)
+                                                          : begin_of(tail_.cells[0], at);
         elements_end_[i] = ++elements;
     }
-    return most;
+    return count;
 }
 
 inline std::size_t Track::read_head(std::size_t count, std::size_t row) {
-    columns_.begin(index_->quotes(), head_at_.data(), count, head_.quotes);
+    columns_.begin(index_->quotes(), places_.first_quote, count, head_.quotes);
     for (std::size_t i = 0; i + 1 < head_.cells.size() && count != 0; ++i) {
         Value value = value_of(head_, head_.cells[i], count, row);
-        if (i == 0) value.begin = {index_->text(), begin_.data()};
+        if (i == 0) value.begin = {index_->text(), places_.begin};
         if (i + 2 == head_.cells.size() && head_.cells[i].stops_before_text()) {
             const Cell& next = first_.cells[0];
             if (plan_.exploded()) {
                 value.stop = {index_->text() - next.edge.lead, columns_.column(head_.quotes + next.quote)};
             } else {
-                value.stop = {index_->text(), end_of_values_.data()};
+                value.stop = {index_->text() - end_.size, places_.end};
             }
         }
         count = read_values(value);
@@ -179,7 +196,7 @@ inline std::size_t Track::read_tail(std::size_t count, std::size_t row) {
     for (std::size_t i = 0; i + 1 < tail_.cells.size() && count != 0; ++i) {
         Value value = value_of(tail_, tail_.cells[i], count, row);
         if (i + 2 == tail_.cells.size() && tail_.cells[i].stops_before_text())
-            value.stop = {index_->text(), end_of_values_.data()};
+            value.stop = {index_->text() - end_.size, places_.end};
         count = read_values(value);
     }
     return count;
@@ -187,12 +204,19 @@ inline std::size_t Track::read_tail(std::size_t count, std::size_t row) {
 
 // The text behind the last value. Where that is a string, it ends at the message's last quote.
 inline std::size_t Track::read_end(std::size_t count) const {
-    const std::uint32_t* quotes = index_->quotes();
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t at = end_of_values_[i];
-        if (behind_string_ && quotes[tail_at_[i] + tail_.quotes - 1] + 1 != at) return i;
-        if (!end_.stands_at(index_->text() + at)) return i;
-    }
+    const Bound end{index_->text() - end_.size, places_.end};
+    const std::uint32_t* const quotes = index_->quotes();
+    const auto behind_last_quote = [&](std::size_t i) {
+        return index_->text() + quotes[places_.last_quote[i] - 1] + 1;
+    };
+    std::uintptr_t apart = 0;
+    if (behind_string_)
+        for (std::size_t i = 0; i < count; ++i)
+            apart |= static_cast<std::uintptr_t>(end(i) - behind_last_quote(i));
+    if (apart == 0 && all(end_.literal.data(), end_.size, end_.mask, end, count, [](std::size_t) {}))
+        return count;
+    for (std::size_t i = 0; i < count; ++i)
+        if ((behind_string_ && end(i) != behind_last_quote(i)) || !end_.stands_at(end(i))) return i;
     return count;
 }
 
@@ -274,15 +298,18 @@ template <class Literal, class Read>
 // place inside the message, an end in front of the beginning, too, and what it has read may be read again.
 template <class Read>
 [[gnu::always_inline]] inline bool Track::all(const Value& value, Read&& read) {
-    const char* text = value.cell->edge.literal.data();
-    if (value.size <= 32) return all(value, Simd::ShortLiteral(text, value.size, value.mask), read);
-    return all(value, Simd::Literal(text, value.size, value.mask), read);
+    return all(value.cell->edge.literal.data(), value.size, value.mask, value.begin, value.count, read);
+}
+
+template <class Read>
+[[gnu::always_inline]] inline bool Track::all(const char* text, std::size_t size, std::uint64_t mask,
+                                              Bound begin, std::size_t count, Read&& read) {
+    if (size <= 32) return all(Simd::ShortLiteral(text, size, mask), begin, count, read);
+    return all(Simd::Literal(text, size, mask), begin, count, read);
 }
 
 template <class Literal, class Read>
-[[gnu::always_inline]] inline bool Track::all(const Value& value, Literal literal, Read&& read) {
-    const Bound begin = value.begin;
-    const std::size_t count = value.count;
+[[gnu::always_inline]] inline bool Track::all(Literal literal, Bound begin, std::size_t count, Read&& read) {
     typename Literal::Differences differences{};
     std::size_t i = 0;
     for (; i + 4 <= count; i += 4)

@@ -16,7 +16,7 @@ public:
 
     // Reads as many of the messages as go one of these ways, up to the first that does not. Their number;
     // their rows are complete. Not for schemas that explode.
-    std::size_t read(const QuoteIndex& index, std::span<const Place> places,
+    std::size_t read(const QuoteIndex& index, const Places& places,
                      std::span<const std::unique_ptr<Track>> tracks) {
         std::array<Side*, kMostTracks> sides{};
         for (std::size_t i = 0; i < tracks.size(); ++i) sides[i] = &side_of(*tracks[i]);
@@ -74,8 +74,8 @@ private:
         Track track;
         const Track* original = nullptr;
         std::uint32_t version = 0;
-        std::vector<Place> places;
-        std::vector<std::size_t> messages;  // the numbers of these places
+        PlaceList places;                   // of the first of them
+        std::vector<std::size_t> messages;  // its own, by number
         std::size_t read = 0;
     };
 
@@ -93,20 +93,20 @@ private:
     }
 
     // Which message goes which way, up to the first that goes none.
-    std::size_t deal(const QuoteIndex& index, std::span<const Place> places,
+    std::size_t deal(const QuoteIndex& index, const Places& places,
                      const std::array<Side*, kMostTracks>& sides,
                      std::span<const std::unique_ptr<Track>> tracks) {
+        const std::size_t most = std::min(places.size, most_);
         for (Side* side : sides) {
             if (side == nullptr) continue;
-            side->places.clear();
+            side->places.resize(most);
             side->messages.clear();
         }
         std::array<std::uint32_t, kMostTracks> quotes;
         quotes.fill(~std::uint32_t{0});
         for (std::size_t way = 0; way < tracks.size(); ++way) quotes[way] = tracks[way]->quotes();
-        const std::size_t most = std::min(places.size(), most_);
         for (std::size_t i = 0; i < most; ++i) {
-            const Place& place = places[i];
+            const Place place = places[i];
             // Who sent a message is not to be predicted, so that it takes no branch where quotes tell.
             unsigned ways = 0;
             for (std::size_t way = 0; way < kMostTracks; ++way)
@@ -117,8 +117,9 @@ private:
             if (ways == 0) return i;
             const auto way = static_cast<std::size_t>(std::countr_zero(ways));
             way_of_[i] = static_cast<std::uint8_t>(way);
-            row_of_[i] = static_cast<std::uint32_t>(sides[way]->messages.size());
-            sides[way]->places.push_back(place);
+            const std::size_t row = sides[way]->messages.size();
+            row_of_[i] = static_cast<std::uint32_t>(row);
+            sides[way]->places.set(row, place);
             sides[way]->messages.push_back(i);
         }
         return most;
@@ -129,10 +130,11 @@ private:
         auto& messages = side->messages;
         while (!messages.empty() && messages.back() >= count) messages.pop_back();
         if (messages.empty()) return 0;
+        const Places places = side->places.all().first(messages.size());
         std::size_t size = 0;
-        for (std::size_t i = 0; i < messages.size(); ++i) size += side->places[i].end - side->places[i].begin;
+        for (std::size_t i = 0; i < places.size; ++i) size += places.end[i] - places.begin[i];
         side->lanes.reserve_texts(size);
-        return side->track.read_run(index, std::span(side->places).first(messages.size()));
+        return side->track.read_run(index, places);
     }
 
     // The rows of all sides, in the order of the first `count` messages.

@@ -12,18 +12,10 @@
 // Included by decode_<isa>.cpp after decode_skip.hpp.
 #pragma once
 
+#include "decode_places.hpp"
 #include "decode_skip.hpp"
 
 namespace omnistream::OMNI_ISA {
-
-// A message in an indexed text.
-struct Place {
-    std::uint32_t begin;
-    std::uint32_t end;
-    std::uint32_t first_quote;
-    std::uint32_t last_quote;
-    bool holds_feeds;  // which the index takes for the end of a line, not for a fault inside a string
-};
 
 class Track {
     using Edge = Layouts::Edge;
@@ -40,7 +32,7 @@ public:
     bool read(const QuoteIndex& index, const Place& place);
     // Reads as many of the messages as go this way, up to the first that does not, a field at a time. Their
     // number; their rows are complete.
-    std::size_t read_run(const QuoteIndex& index, std::span<const Place> places);
+    std::size_t read_run(const QuoteIndex& index, const Places& places);
     [[nodiscard]] std::int64_t unknown_fields() const { return unknown_fields_; }
 
     // Of a schema without explode: how many quotes its messages have, and whether one that has so many looks
@@ -111,7 +103,8 @@ private:
     };
 
     bool even() const;
-    std::size_t gather(std::span<const Place> places);
+    std::size_t gather(const Places& places);
+    std::size_t gather_elements(std::size_t count);
     std::uint32_t begin_of(const Cell& cell, std::uint32_t base) const;
     std::size_t read_head(std::size_t count, std::size_t row);
     std::size_t read_elements(std::size_t count, std::size_t row);
@@ -125,8 +118,11 @@ private:
     static std::size_t each(const Value& value, Literal literal, Read&& read);
     template <class Read>
     static bool all(const Value& value, Read&& read);
+    template <class Read>
+    static bool all(const char* text, std::size_t size, std::uint64_t mask, Bound begin, std::size_t count,
+                    Read&& read);
     template <class Literal, class Read>
-    static bool all(const Value& value, Literal literal, Read&& read);
+    static bool all(Literal literal, Bound begin, std::size_t count, Read&& read);
     bool is_plain(const char* from, const char* stop) const;
     bool copy_strings(const Value& value);
     template <bool plain>
@@ -144,9 +140,9 @@ private:
     bool skip_odd(const Value& value, const char* from, const char* stop);
     bool read_odd(const Value& value, const char* from, const char* stop, std::size_t i);
 
-    // By message of the run:
-    std::array<std::uint32_t, kMostMessages> head_at_, tail_at_;  // the number of their first quotes
-    std::array<std::uint32_t, kMostMessages> begin_, end_of_values_, elements_end_;
+    Places places_;  // the messages of the run
+    // By message, where the schema explodes:
+    std::array<std::uint32_t, kMostMessages> tail_at_, elements_end_;
     // By element of them all:
     std::array<std::uint32_t, kMostUnits> element_at_, element_begin_, element_stop_;
     std::array<std::uint8_t, kMostUnits> first_in_message_;

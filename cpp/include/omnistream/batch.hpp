@@ -41,9 +41,9 @@ struct Column {
 // One message inside the bytes of its block. `ordinal` counts from the block's first position: a line number
 // or an offset is first_position + ordinal (blank lines are no messages, yet they are counted as positions).
 struct Message {
-    const char* data = nullptr;
-    std::uint32_t size = 0;
-    std::int32_t ordinal = 0;
+    const char* data;
+    std::uint32_t size;
+    std::int32_t ordinal;
 };
 
 // Where the messages of a block come from, so that a reject at any later stage can name it and show its
