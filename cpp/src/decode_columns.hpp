@@ -36,12 +36,14 @@ private:
     static constexpr std::size_t kTile = Simd::Columns::kCount;
 
     void turn(std::size_t tile) {
-        const std::uint32_t* rows[kTile];
         const std::uint32_t* const quotes = quotes_ + tile * kTile - before_;
         std::uint32_t* const to = places_.data() + tile * kTile * stride_;
-        for (std::size_t i = 0; i < count_; i += kTile) {
-            for (std::size_t j = 0; j < kTile; ++j) rows[j] = quotes + units_[std::min(i + j, count_ - 1)];
-            Simd::Columns::transpose(rows, to + i, stride_);
+        std::size_t i = 0;
+        for (; i + kTile <= count_; i += kTile) Simd::Columns::transpose(quotes, units_ + i, to + i, stride_);
+        if (i != count_) {
+            std::uint32_t units[kTile];
+            for (std::size_t j = 0; j < kTile; ++j) units[j] = units_[std::min(i + j, count_ - 1)];
+            Simd::Columns::transpose(quotes, units, to + i, stride_);
         }
         ready_[tile] = true;
     }

@@ -334,17 +334,14 @@ template <class Literal, class Read>
 // Strings that are what they look like, into a lane that has room for all of the text and for a group of
 // offsets. False where something else stands between them.
 inline bool Track::copy_strings(const Value& value) {
-    constexpr std::size_t kGroup = Simd::Columns::kCount;
-    static_assert(kGroup * sizeof(std::int32_t) <= kPadding);
+    static_assert(Simd::Columns::kCount * sizeof(std::int32_t) <= kPadding);
     Lane& lane = *value.cell->edge.lane;
     std::int32_t* const offsets = lane.offsets.data() + value.row;
     char* const bytes = lane.bytes.data();
     const Bound begin{value.begin.text + value.size, value.begin.at};
     const auto more = static_cast<std::int32_t>(value.stop.text - begin.text);
     // First where all of them go: what is stored in vectors is slow to load before it has reached the cache.
-    unsigned longer = 0;
-    for (std::size_t i = 0; i < value.count; i += kGroup)
-        longer |= Simd::Columns::add_up(begin.at + i, value.stop.at + i, more, offsets + i);
+    const unsigned longer = Simd::Columns::add_up(begin.at, value.stop.at, more, value.count, offsets);
     // Short strings are stored short, as stores that touch two cache lines take twice as long.
     if (longer == 0) return all(value, [=](std::size_t i) { std::memcpy(bytes + offsets[i], begin(i), 8); });
     if (longer == 1) return all(value, [=](std::size_t i) { std::memcpy(bytes + offsets[i], begin(i), 16); });
