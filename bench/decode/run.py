@@ -32,12 +32,12 @@ RESULTS = HERE.parent / "results"
 OURS = "omnistream"
 ENGINES = ("duckdb", "polars", "pyarrow", "chdb")
 LOOPS = ("orjson", "msgspec")
-PEERS = (OURS, "simdjson", "plain_simdjson", *ENGINES, *LOOPS)
+PEERS = (OURS, "simdjson", "plain_simdjson", "checking_simdjson", *ENGINES, *LOOPS)
 
 # How simdjson finds fields: as many ways as could win are run, and the fastest one counts.
 SIMDJSON_WAYS = {"mixed": ("unordered", "iterate"), "shuffled": ("unordered", "iterate")}
-# The program that one writes first, which is a peer of its own.
-PLAIN_WORKLOADS = ("flat", "nested")
+# Programs that are peers of their own: the one that one writes first, and the one that checks what it skips.
+OTHER_SIMDJSON = {"plain_simdjson": ("flat", "nested"), "checking_simdjson": ("wide",)}
 
 # key of the last line: (workload, peer)
 RATIOS = {
@@ -48,6 +48,7 @@ RATIOS = {
     "flat_dictionary_vs_simdjson": ("flat_dictionary", "simdjson"),
     "nested_dictionary_vs_simdjson": ("nested_dictionary", "simdjson"),
     "wide_vs_simdjson": ("wide", "simdjson"),
+    "wide_vs_checking_simdjson": ("wide", "checking_simdjson"),
     "mixed_vs_simdjson": ("mixed", "simdjson"),
     "shuffled_vs_simdjson": ("shuffled", "simdjson"),
     "pretty_vs_simdjson": ("pretty", "simdjson"),
@@ -133,9 +134,9 @@ def names_of(peers: Sequence[str], workload: Workload) -> Iterator[str]:
     for peer in peers:
         if peer == "simdjson":
             yield from (f"simdjson:{way}" for way in SIMDJSON_WAYS.get(workload.name, ("ordered",)))
-        elif peer == "plain_simdjson":
-            if workload.name in PLAIN_WORKLOADS:
-                yield f"{peer}:plain"
+        elif peer in OTHER_SIMDJSON:
+            if workload.name in OTHER_SIMDJSON[peer]:
+                yield f"{peer}:{peer.removesuffix('_simdjson')}"
         else:
             yield peer
 

@@ -1,10 +1,11 @@
 // simdjson On-Demand on the work of workloads.py: every wanted field into columns, batch after batch.
 //
-//     simdjson_peer WORKLOAD ordered|unordered|iterate|plain FILE
+//     simdjson_peer WORKLOAD ordered|unordered|iterate|plain|checking FILE
 //
 // It answers the lines of its standard input as worker.py describes. Written to be as fast as On-Demand
 // allows: iterate_many over batches of 1 MiB into the columns of simdjson_columns.hpp. `plain` is the program
-// that one writes first (simdjson_plain.hpp). README.md lists what they leave out.
+// that one writes first (simdjson_plain.hpp), `checking` reads what it skips, too. README.md lists what they
+// leave out.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -123,6 +124,7 @@ int serve_workload(const std::string& workload, const std::string& way, const ch
     if (workload == "nested" && way == "plain") return serve<Nested<PlainColumns>>(path);
     if (workload == "nested" || workload == "pretty") return serve<Nested<FastColumns>>(path);
     if (workload == "nested_dictionary") return serve<Nested<CodedColumns>>(path);
+    if (workload == "wide" && way == "checking") return serve<CheckedWide>(path);
     if (workload == "wide") return serve<Wide>(path);
     if (workload == "shopify") return serve<Shopify>(path);
     std::fprintf(stderr, "unknown workload %s\n", workload.c_str());
@@ -134,6 +136,6 @@ int serve_workload(const std::string& workload, const std::string& way, const ch
 
 int main(int count, char** arguments) {
     if (count == 4) return peer::serve_workload(arguments[1], arguments[2], arguments[3]);
-    std::fprintf(stderr, "usage: simdjson_peer WORKLOAD ordered|unordered|iterate|plain FILE\n");
+    std::fprintf(stderr, "usage: simdjson_peer WORKLOAD ordered|unordered|iterate|plain|checking FILE\n");
     return 2;
 }

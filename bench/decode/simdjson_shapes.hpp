@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <string_view>
 #include <vector>
 
@@ -244,6 +245,66 @@ struct Wide {
         visit("sku", sku, kMessage);
         visit("quantity", quantity, kMessage);
         visit("unit_price", unit_price, kMessage);
+    }
+};
+
+// Whether it is JSON, by reading it.
+inline void check(ondemand::value value) {
+    switch (value.type()) {
+        case ondemand::json_type::object:
+            for (auto each : value.get_object()) {
+                each.unescaped_key().value();
+                check(each.value());
+            }
+            break;
+        case ondemand::json_type::array:
+            for (auto each : value.get_array()) check(each.value());
+            break;
+        case ondemand::json_type::string:
+            value.get_string().value();
+            break;
+        case ondemand::json_type::number:
+            value.get_number().value();
+            break;
+        case ondemand::json_type::boolean:
+            value.get_bool().value();
+            break;
+        default:
+            if (!value.is_null()) throw std::runtime_error("not JSON");
+    }
+}
+
+// Wide, but what is not wanted is read as well.
+struct CheckedWide : Wide {
+    simdjson_inline void read(ondemand::parser& parser, ondemand::object object) {
+        constexpr const char* kKeys[] = {"event_id", "event_time", "channel", "sku", "qty", "unit_price", ""};
+        std::size_t next = 0;
+        for (auto each : object) {
+            const std::string_view key = each.unescaped_key();
+            if (key != kKeys[next]) {
+                check(each.value());
+                continue;
+            }
+            switch (next++) {
+                case 0:
+                    event_id.read(parser, each.value());
+                    break;
+                case 1:
+                    event_time.read(parser, each.value());
+                    break;
+                case 2:
+                    channel.read(parser, each.value());
+                    break;
+                case 3:
+                    sku.read(parser, each.value());
+                    break;
+                case 4:
+                    quantity.read(parser, each.value());
+                    break;
+                default:
+                    unit_price.read(parser, each.value());
+            }
+        }
     }
 };
 
