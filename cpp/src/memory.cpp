@@ -71,12 +71,6 @@ void free_kept(KeptBlocks* all) {
     all->bytes = 0;
 }
 
-// Whole vectors of a block are then in one line of the cache each; and Arrow asks for as much.
-void* fresh(std::size_t size) {
-    constexpr std::size_t kCacheLine = 64;
-    return size % kCacheLine == 0 ? std::aligned_alloc(kCacheLine, size) : std::malloc(size);
-}
-
 // A block that is used again hides from AddressSanitizer that its first use was over.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kKeeps = false;
@@ -106,10 +100,10 @@ Block allocate(std::size_t size) {
             return {data, size};
         }
     }
-    void* data = fresh(size);
+    void* data = std::malloc(size);
     if (data == nullptr) {
         free_kept(&kept());
-        data = fresh(size);
+        data = std::malloc(size);
     }
     if (data == nullptr) throw std::bad_alloc();
     return {data, size};
