@@ -32,6 +32,7 @@ RESULTS = HERE.parent / "results"
 OURS = "omnistream"
 ENGINES = ("duckdb", "polars", "pyarrow", "chdb")
 LOOPS = ("orjson", "msgspec")
+TWICE = " twice"  # behind a name: in two processes
 PEERS = (OURS, "simdjson", "plain_simdjson", "checking_simdjson", *ENGINES, *LOOPS)
 
 # How simdjson finds fields: as many ways as could win are run, and the fastest one counts.
@@ -68,10 +69,13 @@ class Worker:
     seconds: list[float] = field(default_factory=list)
 
     def ask(self, request: str) -> dict[str, Any]:
+        self.tell(request)
+        return self.listen()
+
+    def tell(self, request: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
-        return self.listen()
 
     def listen(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -86,6 +90,30 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+
+
+class Couple(Worker):
+    """A program twice, at once, each on a core of its own and with the whole file."""
+
+    def __init__(self, name: str, one: Worker, other: Worker) -> None:
+        super().__init__(name, one.process)
+        self.other = other
+
+    def tell(self, request: str) -> None:
+        super().tell(request)
+        self.other.tell(request)
+
+    def listen(self) -> dict[str, Any]:
+        answer, other = super().listen(), self.other.listen()
+        if "seconds" in answer:  # for one of the two files
+            return {"seconds": max(answer["seconds"], other["seconds"]) / 2}
+        if answer != other:
+            raise SystemExit(f"{self.name} differ: {answer} and {other}")
+        return answer
+
+    def close(self) -> None:
+        super().close()
+        self.other.close()
 
 
 @dataclass
@@ -113,6 +141,9 @@ def speed_ratio(ours: Worker, theirs: Worker) -> float:
 
 
 def start(name: str, workload: Workload, events: int, cpus: set[int]) -> Worker:
+    if name.endswith(TWICE):
+        one, other = (start(name.removesuffix(TWICE), workload, events, {cpu}) for cpu in sorted(cpus))
+        return Couple(name, one, other)
     peer, _, way = name.partition(":")
     if peer.endswith("simdjson"):
         command = [str(BUILD / "simdjson_peer"), workload.name, way, str(workload.file(events))]
@@ -292,12 +323,16 @@ def main() -> None:
     }
     if options.threads and len(os.sched_getaffinity(0)) > 1:
         other = min(os.sched_getaffinity(0) - {options.cpu})
-        cpus = [{options.cpu}, {options.cpu, other}]
-        pair = measure(WORKLOADS["flat"], [f"{OURS}:1", f"{OURS}:2"], cpus, options.events, options.rounds)
-        print("\n".join(["With one and with two threads:", "", *table(pair)]), flush=True)
-        outcomes.append(pair)
-        one, two = pair.workers
+        cpus = [{options.cpu}, {options.cpu, other}, {options.cpu, other}]
+        names = [f"{OURS}:1", f"{OURS}:2", f"{OURS}:1{TWICE}"]
+        both = measure(WORKLOADS["flat"], names, cpus, options.events, options.rounds)
+        print(
+            "\n".join(["With one and with two threads, and in two processes:", "", *table(both)]), flush=True
+        )
+        outcomes.append(both)
+        one, two, twice = both.workers
         ratios["two_threads_vs_one"] = round(speed_ratio(two, one), 3)
+        ratios["two_processes_vs_one"] = round(speed_ratio(twice, one), 3)
     if options.save:
         print(f"written: {write_results(dt.date.today().isoformat(), ratios, outcomes, options)}")
     print(json.dumps(ratios))
