@@ -6,6 +6,39 @@
 
 namespace omnistream {
 
+namespace {
+
+// Holds a mutex that is never held for longer than it takes to put a thread to sleep and to wake it again: so
+// it asks for a while first. (Reader and table met in it 15,000 times in a snapshot of 10 million rows.)
+class Briefly {
+public:
+    explicit Briefly(std::mutex* mutex) : mutex_(mutex) {
+        for (int i = 0; i < kTries; ++i) {
+            if (mutex_->try_lock()) return;
+            pause();
+        }
+        mutex_->lock();
+    }
+    ~Briefly() { mutex_->unlock(); }
+    Briefly(const Briefly&) = delete;
+    Briefly& operator=(const Briefly&) = delete;
+
+private:
+    static constexpr int kTries = 1'000;  // some 20 us
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
+    }
+
+    std::mutex* mutex_;
+};
+
+}  // namespace
+
 FrozenRows::FrozenRows(std::vector<Slab> slabs, unsigned slab_shift, std::size_t count, std::size_t stride)
     : slab_shift_(slab_shift), count_(count), stride_(stride), slabs_(std::move(slabs)) {}
 
@@ -20,7 +53,7 @@ inline std::uint64_t* FrozenRows::kept(std::size_t place) const {
 }
 
 void FrozenRows::read(std::size_t count, std::uint64_t* out) {
-    const std::scoped_lock lock(mutex_);
+    const Briefly lock(&mutex_);
     const auto* places = places_.as<std::uint32_t>();
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint32_t place = places == nullptr ? 0 : places[read_ + i];
@@ -30,7 +63,7 @@ void FrozenRows::read(std::size_t count, std::uint64_t* out) {
 }
 
 void FrozenRows::finish() {
-    const std::scoped_lock lock(mutex_);
+    const Briefly lock(&mutex_);
     read_ = count_;
     slabs_.clear();
     places_ = memory::Zeros();
@@ -42,10 +75,13 @@ inline bool FrozenRows::is_over(const memory::Held* first) const {
 }
 
 bool FrozenRows::keep(const memory::Held* first, const std::uint32_t* numbers, std::size_t count) {
-    const std::scoped_lock lock(mutex_);
+    const Briefly lock(&mutex_);
     if (is_over(first)) return false;
     if (places_.as<std::uint32_t>() == nullptr) places_ = memory::Zeros(count_ * sizeof(std::uint32_t));
     auto* places = places_.as<std::uint32_t>();
+    // Rows may be anywhere: their places are waited for together.
+    for (std::size_t i = 0; i < count; ++i)
+        __builtin_prefetch(places + std::min<std::size_t>(numbers[i], count_), 1);
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint32_t number = numbers[i];
         if (number < read_ || number >= count_ || places[number] != 0) continue;
@@ -57,7 +93,7 @@ bool FrozenRows::keep(const memory::Held* first, const std::uint32_t* numbers, s
 }
 
 void FrozenRows::keep_all(const memory::Held* first) {
-    const std::scoped_lock lock(mutex_);
+    const Briefly lock(&mutex_);
     if (is_over(first)) return;
     const std::size_t slab_rows = std::size_t{1} << slab_shift_;
     for (std::size_t slab = 0; slab < slabs_.size(); ++slab) {
