@@ -86,7 +86,7 @@ class DecodeStream:
         self,
         decoder: Decoder,
         lines: bytes | bytearray | memoryview,
-        block_bytes: int = ...,
+        block_bytes: int,
         source: str = ...,
         partition: int = ...,
         first_position: int = ...,

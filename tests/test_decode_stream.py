@@ -80,7 +80,7 @@ def test_a_batch_has_whole_lines_of_at_least_the_size_asked_for() -> None:
 
 
 def test_nothing_to_decode_is_a_stream_of_no_batch_but_with_its_columns() -> None:
-    reader = pa.RecordBatchReader.from_stream(_core.DecodeStream(decoder(), b""))
+    reader = pa.RecordBatchReader.from_stream(_core.DecodeStream(decoder(), b"", 1))
     assert reader.schema == pa.record_batch(decoder().decode_lines(lines(3))[0]).schema
     assert list(reader) == []
 

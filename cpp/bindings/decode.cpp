@@ -68,8 +68,8 @@ void bind_decode(py::module_& m) {
                                       static_cast<std::size_t>(held->view.len)),
                      block_bytes, *origin);
              }),
-             py::arg("decoder"), py::arg("lines"), py::arg("block_bytes") = std::size_t{1} << 20,
-             py::arg("source") = "push", py::arg("partition") = 0, py::arg("first_position") = 1)
+             py::arg("decoder"), py::arg("lines"), py::arg("block_bytes"), py::arg("source") = "push",
+             py::arg("partition") = 0, py::arg("first_position") = 1)
         .def(
             "__arrow_c_stream__",
             [](const std::shared_ptr<DecodeStream>& stream, const py::object&) {

@@ -57,11 +57,6 @@ std::vector<std::shared_ptr<Dictionary>> dictionaries_of(
     return dictionaries;
 }
 
-const std::vector<std::string>& decode_reasons() {
-    static const std::vector<std::string> kReasons(std::begin(kDecodeReasons), std::end(kDecodeReasons));
-    return kReasons;
-}
-
 py::dict counts_to_python(const DecodeCounts& counts) {
     py::dict numbers;
     numbers["messages"] = counts.messages;

@@ -36,7 +36,6 @@ struct PythonMessages {
 std::vector<std::shared_ptr<Dictionary>> dictionaries_of(
     const Schema& schema, const std::map<std::string, std::shared_ptr<Dictionary>>& known);
 
-const std::vector<std::string>& decode_reasons();
 py::dict counts_to_python(const DecodeCounts& counts);
 // Rows, rejects and counts.
 py::tuple decoded_to_python(const Decoded& decoded);

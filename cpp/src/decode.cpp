@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
 
 #include "decode_kernel.hpp"
@@ -70,6 +71,11 @@ std::int64_t lines_of(std::string_view block, const KeptVector<Message>& message
 }
 
 }  // namespace
+
+const std::vector<std::string>& decode_reasons() {
+    static const std::vector<std::string> kReasons(std::begin(kDecodeReasons), std::end(kDecodeReasons));
+    return kReasons;
+}
 
 std::string decode_isa() {
     return chosen_isa()->name;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <iterator>
 #include <new>
 #include <utility>
 
@@ -37,10 +36,8 @@ Status DecodeStream::next(std::shared_ptr<Batch>* batch) {
     lines_.remove_prefix(size);
     position_ += from->positions;
     std::shared_ptr<Batch> rejects;
-    if (!decoded.rejects.empty()) {
-        static const std::vector<std::string> kReasons(std::begin(kDecodeReasons), std::end(kDecodeReasons));
-        rejects = reject_table(*decoded.batch, decoded.rejects, "decode", kReasons);
-    }
+    if (!decoded.rejects.empty())
+        rejects = reject_table(*decoded.batch, decoded.rejects, "decode", decode_reasons());
     const std::lock_guard lock(told_);
     counts_ += decoded.counts;
     if (rejects != nullptr) rejects_.push_back(std::move(rejects));

@@ -113,7 +113,8 @@ def check(found: dict[bytes, dict[str, Any]], stream: list[bytes]) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
+    """Return as soon as it holds, which no broker or process tells by itself; fail after `WAIT_S`."""
     deadline = time.monotonic() + WAIT_S
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"waited {WAIT_S} s in vain"
         time.sleep(0.05)

@@ -40,6 +40,7 @@ struct Column {
 
 // One message inside the bytes of its block. `ordinal` counts from the block's first position: a line number
 // or an offset is first_position + ordinal (blank lines are no messages, yet they are counted as positions).
+// Set to nothing at first: a chunk's are made room for at once, and written right after.
 struct Message {
     const char* data;
     std::uint32_t size;

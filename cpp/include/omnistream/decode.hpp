@@ -40,6 +40,7 @@ inline constexpr const char* kDecodeReasons[] = {
     "out_of_range",      "inexact_number", "invalid_timestamp", "truncated_avro", "invalid_avro",
     "unknown_schema",    "invalid_arrow",
 };
+[[nodiscard]] const std::vector<std::string>& decode_reasons();  // the same
 
 struct DecodeCounts {
     std::int64_t messages = 0;
